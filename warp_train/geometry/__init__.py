@@ -1,0 +1,47 @@
+"""Warps as grids: the lens, the residual, their fusion, resampling and safety. Plain torch."""
+
+from warp_train.geometry.coordinates import (
+    end_point_error,
+    full_precision,
+    grid_to_pixels,
+    half_diagonal,
+    identity_grid,
+    isotropic_scale,
+)
+from warp_train.geometry.fusion import fuse_grids
+from warp_train.geometry.jacobian import jacobian_determinant, jacobian_stats, out_of_bounds
+from warp_train.geometry.lens_grid import (
+    IDENTITY_PARAMS,
+    PARAM_NAMES,
+    apply_lens,
+    build_parametric_grid,
+    invert_lens,
+    rescale_params,
+)
+from warp_train.geometry.residual_flow import upsample_residual_flow
+from warp_train.geometry.safety import SafetyConfig, SafetyReport, evaluate_safety
+from warp_train.geometry.warp import warp_image
+
+__all__ = [
+    "IDENTITY_PARAMS",
+    "PARAM_NAMES",
+    "SafetyConfig",
+    "SafetyReport",
+    "apply_lens",
+    "build_parametric_grid",
+    "end_point_error",
+    "evaluate_safety",
+    "full_precision",
+    "fuse_grids",
+    "grid_to_pixels",
+    "half_diagonal",
+    "identity_grid",
+    "invert_lens",
+    "isotropic_scale",
+    "jacobian_determinant",
+    "jacobian_stats",
+    "out_of_bounds",
+    "rescale_params",
+    "upsample_residual_flow",
+    "warp_image",
+]

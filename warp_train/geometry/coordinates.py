@@ -1,0 +1,91 @@
+"""Coordinate conventions: grids, isotropic units, pixels, and the precision they are held in.
+
+A grid is `[..., 2]`, last axis `(x, y)`, in `grid_sample` coordinates with `align_corners=True`:
+-1 and 1 are the centres of the outermost pixels. Isotropic units divide pixels from the centre by
+half the diagonal, so that a circle stays a circle on any frame and a corner is at radius 1.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """Runs `function` outside autocast, with half-precision tensor arguments raised to float32.
+
+    At 2048 px a bfloat16 coordinate is off by several pixels; float64 stays float64.
+    """
+
+    def raised(value: object) -> object:
+        if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+            return value.float()
+        return value
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = (*args, *kwargs.values())
+        device = next((a.device.type for a in given if isinstance(a, Tensor)), "cpu")
+        with torch.autocast(device_type=device, enabled=False):
+            return function(
+                *(raised(a) for a in args),  # type: ignore[arg-type]
+                **{k: raised(v) for k, v in kwargs.items()},  # type: ignore[arg-type]
+            )
+
+    return wrapper
+
+
+@functools.lru_cache(maxsize=64)
+def identity_grid(
+    height: int,
+    width: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """The grid that reads every pixel where it is, `[H, W, 2]`. Cached: do not write into it.
+
+    A side of one pixel has its only centre at 0.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        x, y = (
+            torch.linspace(-1, 1, n, device=device, dtype=dtype)
+            if n > 1
+            else torch.zeros(1, device=device, dtype=dtype)
+            for n in (width, height)
+        )
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def isotropic_scale(height: int, width: int) -> tuple[float, float]:
+    """Factors `((W-1)/D, (H-1)/D)` from grid to isotropic units, `D = sqrt((W-1)² + (H-1)²)`.
+
+    A side of one pixel counts as two, so that the factors can be divided by.
+    """
+    across, down = max(width - 1, 1), max(height - 1, 1)
+    diagonal = (across**2 + down**2) ** 0.5
+    return across / diagonal, down / diagonal
+
+
+def half_diagonal(height: int, width: int) -> float:
+    """Pixels in one isotropic unit: half the distance between the centres of opposite corners."""
+    return 0.5 * float((max(width - 1, 1) ** 2 + max(height - 1, 1) ** 2) ** 0.5)
+
+
+@full_precision
+def grid_to_pixels(grid: Tensor, height: int, width: int) -> Tensor:
+    """Grid coordinates `[..., 2]` as pixel coordinates of an `height` × `width` frame."""
+    return (grid + 1) * grid.new_tensor(((width - 1) / 2, (height - 1) / 2))
+
+
+@full_precision
+def end_point_error(grid: Tensor, target: Tensor) -> Tensor:
+    """Mean distance between two grids `[B, H, W, 2]`, in pixels of that frame, as `[B]`."""
+    height, width = grid.shape[1:3]
+    half = grid.new_tensor(((width - 1) / 2, (height - 1) / 2))
+    distance: Tensor = ((grid - target) * half).norm(dim=-1)
+    return distance.mean(dim=(1, 2))

@@ -1,0 +1,87 @@
+"""Is this warp fit to touch a photograph?"""
+
+import math
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from warp_train.geometry.coordinates import isotropic_scale
+from warp_train.geometry.jacobian import jacobian_stats, out_of_bounds
+
+
+@dataclass(frozen=True)
+class SafetyConfig:
+    """Limits beyond which a warp is refused."""
+
+    max_negative_det_pct: float = 0.0
+    """Largest share of folded pixel cells, in percent."""
+    min_det: float = 0.05
+    """Smallest local area ratio: below it the picture is pinched."""
+    min_det_p01: float = 0.1
+    """Smallest first percentile of the local area ratio."""
+    max_oob_ratio: float = 0.25
+    """Largest share of pixels read from outside the photo, 0..1."""
+    max_border_invalid_ratio: float = 1.0
+    """Largest share of the outermost ring of pixels read from outside the photo, 0..1."""
+    max_residual_magnitude: float = 0.1
+    """Longest residual displacement, as a share of half the diagonal."""
+
+
+class SafetyReport(TypedDict):
+    """Verdict, reasons in words, and the figures behind them (the worst of the batch)."""
+
+    safe: bool
+    reasons: list[str]
+    metrics: dict[str, float]
+
+
+def evaluate_safety(
+    grid: Tensor, residual: Tensor | None = None, config: SafetyConfig | None = None
+) -> SafetyReport:
+    """Checks a warp before it is applied. Copies to the host: not for the training step.
+
+    Args:
+        grid: `[B, H, W, 2]` final backward grid; a batch is as safe as its worst sample.
+        residual: `[B, H, W, 2]` residual displacements in grid units, where there are any.
+        config: the limits; the defaults of `SafetyConfig` if not given.
+    """
+    limits = config or SafetyConfig()
+    if not all(torch.isfinite(field).all() for field in (grid, residual) if field is not None):
+        unknown = dict.fromkeys(_metrics(torch.zeros_like(grid), None), math.nan)
+        return {"safe": False, "reasons": ["the warp is not finite"], "metrics": unknown}
+    metrics = _metrics(grid, residual)
+    checks = (
+        ("jacobian_negative_det_pct", "above", limits.max_negative_det_pct),
+        ("det_min", "below", limits.min_det),
+        ("det_p01", "below", limits.min_det_p01),
+        ("oob_ratio", "above", limits.max_oob_ratio),
+        ("border_invalid_ratio", "above", limits.max_border_invalid_ratio),
+        ("residual_magnitude", "above", limits.max_residual_magnitude),
+    )
+    reasons = [
+        f"{name} {metrics[name]:.4g} is {side} {limit:.4g}"
+        for name, side, limit in checks
+        if (metrics[name] > limit if side == "above" else metrics[name] < limit)
+    ]
+    return {"safe": not reasons, "reasons": reasons, "metrics": metrics}
+
+
+def _metrics(grid: Tensor, residual: Tensor | None) -> dict[str, float]:
+    stats = jacobian_stats(grid)
+    outside = out_of_bounds(grid).float()
+    ring = torch.ones_like(outside[0], dtype=torch.bool)
+    ring[1:-1, 1:-1] = False
+    magnitude = 0.0
+    if residual is not None:
+        scale = residual.new_tensor(isotropic_scale(*residual.shape[1:3]))
+        magnitude = float((residual * scale).norm(dim=-1).max())
+    return {
+        "oob_ratio": float(stats["oob_ratio"].max()),
+        "border_invalid_ratio": float(outside[:, ring].mean(1).max()),
+        "jacobian_negative_det_pct": float(stats["negative_det_pct"].max()),
+        "det_min": float(stats["det_min"].min()),
+        "det_p01": float(stats["det_p01"].min()),
+        "residual_magnitude": magnitude,
+    }
