@@ -1,0 +1,23 @@
+"""The network: what it sees (coordinate and line channels), backbones and heads."""
+
+from warp_train.models.config import ModelConfig, ParamBounds
+from warp_train.models.hybrid_model import HybridModel, Prediction
+from warp_train.models.pretrained import (
+    from_pretrained,
+    load_weights,
+    model_description,
+    push_to_hub,
+    save_pretrained,
+)
+
+__all__ = [
+    "HybridModel",
+    "ModelConfig",
+    "ParamBounds",
+    "Prediction",
+    "from_pretrained",
+    "load_weights",
+    "model_description",
+    "push_to_hub",
+    "save_pretrained",
+]

@@ -1,0 +1,44 @@
+"""The `model` section of a recipe."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from warp_train.section import Section
+
+
+class ParamBounds(Section):
+    """Largest deviation of each lens parameter from the identity; the head cannot exceed it."""
+
+    k1: float = Field(default=0.8, gt=0)
+    """Quadratic radial term; a corner moves by up to this share of the half diagonal."""
+    k2: float = Field(default=0.8, gt=0)
+    """Quartic radial term."""
+    k3: float = Field(default=0.5, gt=0)
+    """Sextic radial term."""
+    p1: float = Field(default=0.02, gt=0)
+    """Vertical tangential term."""
+    p2: float = Field(default=0.02, gt=0)
+    """Horizontal tangential term."""
+    dcx: float = Field(default=0.08, gt=0)
+    """Horizontal offset of the optical centre, as a share of the half diagonal."""
+    dcy: float = Field(default=0.08, gt=0)
+    """Vertical offset of the optical centre, as a share of the half diagonal."""
+    s: float = Field(default=0.4, gt=0, lt=1)
+    """Zoom of the corrected frame about 1."""
+
+
+class ModelConfig(Section):
+    """Which network, how far its lens may go, and how much residual it may add."""
+
+    backbone: Literal["tiny", "resnet34", "resnet50"] = "tiny"
+    """`tiny` (0.2 M parameters, for CPUs and small data) or a torchvision ResNet."""
+    pretrained: bool = False
+    """Start a ResNet from torchvision's ImageNet weights; they are downloaded once."""
+    sync_batch_norm: bool = True
+    """Share batch statistics across GPUs in a ResNet. `tiny` has none to share."""
+    param_bounds: ParamBounds = ParamBounds()
+    """Largest deviation of each lens parameter from the identity."""
+    residual_max_disp: float = Field(default=1.0, gt=0, le=8)
+    """Longest residual displacement along each axis, in pixels of the residual's own grid, which
+    is 1/16 of the input's size: 1.0 is 16 px of the input."""

@@ -1,0 +1,32 @@
+"""From features to a small, smooth residual flow."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+RESIDUAL_STRIDE = 16
+"""Input pixels per pixel of the residual's own grid."""
+
+
+class ResidualHead(nn.Module):
+    """Predicts `tanh · max_disp` on a grid of 1/16 of the input; starts at exactly no flow."""
+
+    def __init__(self, channels: int, stride: int, max_disp: float) -> None:
+        super().__init__()
+        self.max_disp = max_disp
+        self.reduce = nn.Conv2d(channels, 32, 3, RESIDUAL_STRIDE // stride, 1)
+        self.flow = nn.Conv2d(32, 2, 3, padding=1)
+        nn.init.zeros_(self.flow.weight)
+        nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`[B, C, h, w]` → `[B, 2, Hr, Wr]` `(dx, dy)` in pixels of its own grid, float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            hidden = F.relu(self.reduce(features.float()))
+            return self.max_disp * torch.tanh(self.flow(hidden))
+
+
+def no_flow(image: Tensor) -> Tensor:
+    """The flow of a head that is not run: zeros `[B, 2, Hr, Wr]`."""
+    rows, columns = (-(-side // RESIDUAL_STRIDE) for side in image.shape[-2:])
+    return torch.zeros(len(image), 2, rows, columns, device=image.device)
