@@ -1,0 +1,42 @@
+"""What a training minimises: image terms, regularisers of the warp, and their composite."""
+
+from warp_train.losses.composite import CompositeLoss
+from warp_train.losses.config import LossConfig
+from warp_train.losses.flow_regularizers import (
+    flow_curvature,
+    flow_magnitude,
+    flow_total_variation,
+)
+from warp_train.losses.gradients import (
+    GradientField,
+    edge_loss,
+    gradient_field,
+    gradient_orientation_loss,
+    line_orientation_loss,
+)
+from warp_train.losses.grid_loss import grid_loss
+from warp_train.losses.jacobian_loss import jacobian_loss
+from warp_train.losses.pixel import charbonnier, l1, pixel_loss
+from warp_train.losses.pyramid import luma, pyramid
+from warp_train.losses.ssim_loss import ssim_loss
+
+__all__ = [
+    "CompositeLoss",
+    "GradientField",
+    "LossConfig",
+    "charbonnier",
+    "edge_loss",
+    "flow_curvature",
+    "flow_magnitude",
+    "flow_total_variation",
+    "gradient_field",
+    "gradient_orientation_loss",
+    "grid_loss",
+    "jacobian_loss",
+    "l1",
+    "line_orientation_loss",
+    "luma",
+    "pixel_loss",
+    "pyramid",
+    "ssim_loss",
+]
