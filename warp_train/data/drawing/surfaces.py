@@ -1,0 +1,154 @@
+"""Flat surfaces in front of a camera: everything drawn on one stays straight on the canvas."""
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from warp_train.data.samples import Image
+
+Floats = NDArray[np.floating[Any]]
+
+_SHIFT = 4  # OpenCV's fixed-point bits: corners are placed to 1/16 of a canvas pixel
+_NEAR = 0.06
+_FAR_OUT = 20_000.0  # canvas pixels; corners beyond are of no consequence to what is seen
+
+
+class Rect(NamedTuple):
+    """A rectangle on a surface, in its own units; v points down."""
+
+    u0: float
+    v0: float
+    u1: float
+    v1: float
+
+    @property
+    def width(self) -> float:
+        return self.u1 - self.u0
+
+    @property
+    def height(self) -> float:
+        return self.v1 - self.v0
+
+
+class Camera:
+    """A pinhole camera at the origin looking along +z (x right, y down), turned a little."""
+
+    def __init__(self, focal: float, yaw: float, pitch: float, roll: float) -> None:
+        """`focal` in half diagonals of the frame; the angles in radians."""
+        self.focal = focal
+        # Rodrigues vectors compose: yaw about y first, then pitch about x, then roll about z.
+        turns = [(0.0, yaw, 0.0), (pitch, 0.0, 0.0), (0.0, 0.0, roll)]
+        y, x, z = (cv2.Rodrigues(np.array(turn))[0] for turn in turns)
+        self.rotation: Floats = z @ x @ y
+
+
+class Pen:
+    """Draws on a canvas whose `centre` (pixels) is the frame's, `scale` pixels a half diagonal."""
+
+    def __init__(self, canvas: Image, centre: tuple[float, float], scale: float) -> None:
+        self.canvas = canvas
+        self.centre = centre
+        self.scale = scale
+
+    def surface(self, camera: Camera, origin: Floats, u_axis: Floats, v_axis: Floats) -> "Surface":
+        """The plane `origin + u · u_axis + v · v_axis` as the camera sees it."""
+        focal = camera.focal * self.scale
+        cx, cy = self.centre
+        intrinsics = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1.0]])
+        axes = np.stack([u_axis, v_axis, origin], axis=1)
+        return Surface(self, intrinsics @ camera.rotation @ axes)
+
+
+class Surface:
+    """A plane with a homography to the canvas."""
+
+    def __init__(self, pen: Pen, homography: Floats) -> None:
+        self.pen = pen
+        self.homography = homography
+
+    def view(self) -> Rect:
+        """A box on the surface that holds all the canvas, at most ±6; for one facing the camera."""
+        height, width = self.pen.canvas.shape[:2]
+        corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1.0]])
+        back = corners @ np.linalg.inv(self.homography).T
+        if (back[:, 2] <= 0).any():
+            return Rect(-6, -6, 6, 6)
+        u, v = np.clip(back[:, :2] / back[:, 2:], -6, 6).T
+        return Rect(float(u.min()), float(v.min()), float(u.max()), float(v.max()))
+
+    def fill(self, rect: Rect, colour: Floats) -> None:
+        """One rectangle, cut where it passes behind the camera."""
+        u0, v0, u1, v1 = rect
+        corners = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]])
+        seen = corners @ self.homography[:, :2].T + self.homography[:, 2]
+        if seen[:, 2].min() <= _NEAR:
+            seen = _clip_near(seen)
+        if len(seen) >= 3:
+            self._polygons([_fixed(seen[:, :2] / seen[:, 2:])], [tuple(map(float, colour))])
+
+    def rects(self, rects: Floats, colours: Floats) -> None:
+        """Rectangles [N, 4] as (u0, v0, u1, v1), with colours [N, 3] or [3]."""
+        u0, v0, u1, v1 = rects.T
+        corners = np.stack([u0, v0, u1, v0, u1, v1, u0, v1], axis=1).reshape(-1, 4, 2)
+        self.quads(corners, colours)
+
+    def quads(self, corners: Floats, colours: Floats) -> None:
+        """Convex outlines [N, K, 2] in surface units, with colours [N, 3] or [3]."""
+        points, inside = self._project(corners)
+        height, width = self.pen.canvas.shape[:2]
+        low, high = points.min(1), points.max(1)
+        seen = (inside & (high > 0).all(1) & (low < (width, height)).all(1)).nonzero()[0]
+        shades = np.broadcast_to(colours, (len(corners), 3))[seen].tolist()
+        self._polygons(list(_fixed(points[seen])), shades)
+
+    def lines(self, ends: Floats, colour: Floats, thickness: float) -> None:
+        """Segments [N, 2, 2] in surface units, `thickness` in canvas pixels."""
+        seen = ends @ self.homography[:, :2].T + self.homography[:, 2]
+        if seen[..., 2].min() <= _NEAR:
+            seen = _cut_near(seen)
+        segments = list(_fixed(seen[..., :2] / seen[..., 2:]))
+        pixels = max(1, round(thickness))
+        shade = tuple(map(float, colour))
+        cv2.polylines(self.pen.canvas, segments, False, shade, pixels, cv2.LINE_AA, _SHIFT)
+
+    def _project(self, points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Canvas positions of [N, K, 2], and which of the N lie in front of the camera."""
+        seen = points @ self.homography[:, :2].T + self.homography[:, 2]
+        depth = seen[..., 2:]
+        return seen[..., :2] / np.maximum(depth, _NEAR), (depth[..., 0] > _NEAR).all(1)
+
+    def _polygons(self, outlines: list[Any], colours: list[Any]) -> None:
+        canvas = self.pen.canvas
+        for outline, colour in zip(outlines, colours, strict=True):
+            cv2.fillConvexPoly(canvas, outline, colour, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(points: Floats) -> NDArray[np.int32]:
+    # Called for every shape: the ufuncs have a fraction of np.clip's overhead.
+    scaled: Floats = np.minimum(np.maximum(points, -_FAR_OUT), _FAR_OUT) * (1 << _SHIFT)
+    return np.rint(scaled).astype(np.int32)
+
+
+def _cut_near(ends: Floats) -> Floats:
+    """Segments [N, 2, 3], homogeneous, less what lies behind the camera."""
+    a, b = ends[:, 0], ends[:, 1]
+    depth_a, depth_b = a[:, 2:], b[:, 2:]
+    at = (_NEAR - depth_a) / np.where(depth_b == depth_a, 1.0, depth_b - depth_a)
+    cut = a + at * (b - a)
+    ahead = ((depth_a > _NEAR) | (depth_b > _NEAR))[:, 0]
+    kept = [np.where(depth_a < _NEAR, cut, a)[ahead], np.where(depth_b < _NEAR, cut, b)[ahead]]
+    return np.stack(kept, axis=1)
+
+
+def _clip_near(polygon: Floats) -> Floats:
+    """A quadrangle [4, 3], homogeneous, cut by Sutherland–Hodgman just before the camera."""
+    kept: list[Floats] = []
+    for here, following in zip(polygon, polygon[[1, 2, 3, 0]], strict=True):
+        if here[2] > _NEAR:
+            kept.append(here)
+        if (here[2] > _NEAR) != (following[2] > _NEAR):
+            at = (_NEAR * 1.001 - here[2]) / (following[2] - here[2])
+            kept.append(here + at * (following - here))
+    return np.array(kept)

@@ -1,0 +1,152 @@
+"""Whole scenes: what stands where, and how the camera looks at it."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from warp_train.data.drawing.finish import clutter, light
+from warp_train.data.drawing.fixtures import furniture, opening, picture, skirting
+from warp_train.data.drawing.patterns import FLOOR_PATTERNS, WALL_PATTERNS, Rng, colour, contrasting
+from warp_train.data.drawing.surfaces import Camera, Pen, Rect, Surface
+from warp_train.data.samples import Image
+
+World = Callable[[Rng, Pen], None]
+
+_EAST, _SOUTH, _AWAY = np.eye(3)
+
+
+def _camera(rng: Rng, yaw: float, pitch: float) -> Camera:
+    """A camera turned by up to the given angles (radians), held level to a few degrees."""
+    tilt = rng.uniform(-pitch, pitch) if rng.random() < 0.7 else 0.0
+    return Camera(rng.uniform(0.7, 2.0), rng.uniform(-yaw, yaw), tilt, rng.normal(0, 0.03))
+
+
+def room(rng: Rng, pen: Pen) -> None:
+    """The inside of a box: floor, ceiling, three walls and what stands before them."""
+    camera = _camera(rng, 0.7, 0.15)
+    left, right = -rng.uniform(0.5, 2), rng.uniform(0.5, 2)
+    ceiling, floor = -rng.uniform(0.5, 1.3), rng.uniform(0.5, 1.3)
+    depth = rng.uniform(1.3, 4)
+    paint = colour(rng, 110, 240, 15)
+    ground = pen.surface(camera, floor * _SOUTH, _EAST, _AWAY)
+    _floor(rng, ground, Rect(left, -0.5, right, depth))
+    top = pen.surface(camera, ceiling * _SOUTH, _EAST, _AWAY)
+    top.fill(Rect(left, -0.5, right, depth), np.clip(paint * rng.uniform(0.8, 1.2), 0, 255))
+    walls = (
+        (pen.surface(camera, left * _EAST, _AWAY, _SOUTH), Rect(-0.5, ceiling, depth, floor)),
+        (pen.surface(camera, right * _EAST, _AWAY, _SOUTH), Rect(-0.5, ceiling, depth, floor)),
+        (pen.surface(camera, depth * _AWAY, _EAST, _SOUTH), Rect(left, ceiling, right, floor)),
+    )
+    for surface, wall in walls:
+        surface.fill(wall, np.clip(paint * rng.uniform(0.6, 1.1), 0, 255))
+        if rng.random() < 0.25:
+            _pattern(rng, WALL_PATTERNS)(rng, surface, wall, wall.height * rng.uniform(0.1, 0.3))
+        for _ in range(rng.integers(0, 4)):
+            fixture = opening if rng.random() < 0.5 else picture
+            fixture(rng, surface, wall, rng.uniform(wall.u0, wall.u1))
+        skirting(rng, surface, wall)
+    for _ in range(rng.integers(0, 4)):
+        furniture(rng, pen, camera, floor, Rect(left, 0.7, right - 0.3, depth - 0.2))
+
+
+def _pattern(rng: Rng, patterns: tuple[Callable[..., None], ...]) -> Callable[..., None]:
+    return patterns[rng.integers(len(patterns))]
+
+
+def _floor(rng: Rng, ground: Surface, area: Rect) -> None:
+    if rng.random() < 0.25:
+        ground.fill(area, colour(rng, 40, 200))
+    else:
+        _pattern(rng, FLOOR_PATTERNS)(rng, ground, area, rng.uniform(0.12, 0.5))
+
+
+def wall(rng: Rng, pen: Pen) -> None:
+    """One pattern that fills the view: a facade, a shelf, blinds, a page, a tiled wall."""
+    camera = _camera(rng, 0.6, 0.35)
+    surface = pen.surface(camera, _AWAY, _EAST, _SOUTH)
+    view = surface.view()
+    cell = rng.uniform(0.08, 0.3) / camera.focal
+    _pattern(rng, WALL_PATTERNS)(rng, surface, view, max(cell, view.width / 40))
+    for _ in range(rng.integers(0, 3)):
+        part = Rect(view.u0, view.v0 * 0.6, view.u1, view.v1 * 0.6)
+        picture(rng, surface, part, rng.uniform(part.u0, part.u1) * 0.7)
+
+
+def corner(rng: Rng, pen: Pen) -> None:
+    """Two facades that meet at an edge, the sky above and the street below."""
+    camera = _camera(rng, 0.5, 0.25)
+    pen.canvas[:] = colour(rng, 120, 250).astype(np.uint8)
+    edge = np.array([rng.uniform(-0.3, 0.3), 0, rng.uniform(1, 2)])
+    top, bottom = -rng.uniform(0.3, 2), rng.uniform(0.3, 1)
+    street = pen.surface(camera, bottom * _SOUTH, _EAST, _AWAY)
+    _floor(rng, street, Rect(-4, 0, 4, 6))
+    turn = rng.uniform(0.3, 1.2)
+    outward = rng.choice([-1.0, 1.0])  # a house's corner, or the inside of a courtyard
+    for side, angle in ((-1, turn), (1, rng.uniform(0.3, 1.2))):
+        along = np.array([side * np.cos(angle), 0, outward * np.sin(angle)])
+        surface = pen.surface(camera, edge, along, _SOUTH)
+        cell = rng.uniform(0.12, 0.35)
+        _pattern(rng, WALL_PATTERNS)(rng, surface, Rect(0, top, 4, bottom), cell)
+
+
+def hall(rng: Rng, pen: Pen) -> None:
+    """A floor that runs to a distant wall or to the horizon."""
+    camera = _camera(rng, 0.5, 0.3)
+    pen.canvas[:] = colour(rng, 100, 250).astype(np.uint8)
+    floor, depth = rng.uniform(0.25, 0.8), rng.uniform(1.5, 5)
+    back = pen.surface(camera, depth * _AWAY, _EAST, _SOUTH)
+    _pattern(rng, WALL_PATTERNS)(
+        rng, back, Rect(-4, -rng.uniform(0.3, 3), 4, floor), depth * rng.uniform(0.08, 0.3)
+    )
+    ground = pen.surface(camera, floor * _SOUTH, _EAST, _AWAY)
+    _floor(rng, ground, Rect(-3, 0, 3, depth))
+    for _ in range(rng.integers(0, 5)):
+        furniture(rng, pen, camera, floor, Rect(-1.5, 0.8, 1.5, depth))
+
+
+def shards(rng: Rng, pen: Pen) -> None:
+    """Straight edges in any direction: panels, beams, cables under tension."""
+    surface = pen.surface(Camera(1.0, 0, 0, 0), _AWAY, _EAST, _SOUTH)
+    base = colour(rng)
+    pen.canvas[:] = base.astype(np.uint8)
+    centres = rng.uniform(-1.2, 1.2, (30, 1, 2))
+    angle = rng.uniform(0, np.pi, 30)
+    along = np.stack([np.cos(angle), np.sin(angle)], 1)[:, None] * rng.uniform(0.2, 1.5, (30, 1, 1))
+    across = along[..., ::-1] * (-1, 1) * rng.uniform(0.02, 0.5, (30, 1, 1))
+    quads = [centres - along - across, centres + along - across,
+             centres + along + across, centres - along + across]  # fmt: skip
+    surface.quads(np.concatenate(quads, axis=1), rng.uniform(10, 245, (30, 3)))
+    ends = rng.uniform(-1.5, 1.5, (int(rng.integers(5, 25)), 2, 2))
+    surface.lines(ends, contrasting(rng, base), rng.uniform(0.8, 3))
+
+
+_WORLDS: tuple[tuple[World, float], ...] = (
+    (room, 0.36), (wall, 0.24), (corner, 0.18), (hall, 0.16), (shards, 0.06),
+)  # fmt: skip
+_CUMULATIVE = np.cumsum([share for _, share in _WORLDS])
+_ATTEMPTS = 4
+_LEAST_EDGES = 0.02
+_EDGE = 10  # grey levels between samples three pixels apart
+
+
+def _edge_share(canvas: Image) -> float:
+    """Share of the canvas with an upright or level edge: a bare wall teaches nothing."""
+    grey = canvas[::3, ::3, 1].astype(np.int16)
+    across, down = np.abs(np.diff(grey, axis=1)) > _EDGE, np.abs(np.diff(grey, axis=0)) > _EDGE
+    return float(across.mean() + down.mean()) / 2
+
+
+def draw_world(rng: Rng, canvas: Image, centre: tuple[float, float], scale: float) -> None:
+    """Draws a random straight world over the whole RGB canvas.
+
+    `centre` is the frame's centre and `scale` its half diagonal, both in canvas pixels.
+    """
+    pen = Pen(canvas, centre, scale)
+    for _ in range(_ATTEMPTS):
+        canvas[:] = 128
+        choice = int(np.searchsorted(_CUMULATIVE, rng.random() * _CUMULATIVE[-1]))
+        _WORLDS[choice][0](rng, pen)
+        if _edge_share(canvas) > _LEAST_EDGES:
+            break
+    clutter(rng, pen)
+    light(rng, pen)

@@ -1,0 +1,66 @@
+"""Bringing photos and their lenses to the training size: turning, mirroring, cropping, scaling."""
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+
+from warp_train.data.lenses import Array
+from warp_train.data.samples import Image
+from warp_train.geometry import rescale_params
+
+
+def turn_image(image: Image) -> Image:
+    """A quarter turn counter-clockwise."""
+    return np.rot90(image)
+
+
+def turn_lens(params: Array) -> Array:
+    """The lens of a photo after `turn_image`: (x, y) goes to (y, −x), vectors along with it."""
+    k1, k2, k3, p1, p2, dcx, dcy, s = params
+    return np.array([k1, k2, k3, -p2, p1, dcy, -dcx, s])
+
+
+def mirror_image(image: Image) -> Image:
+    """Left becomes right."""
+    return image[:, ::-1]
+
+
+def mirror_lens(params: Array) -> Array:
+    """The lens of a photo after `mirror_image`."""
+    return params * (1, 1, 1, 1, -1, -1, 1, 1)
+
+
+def is_across(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
+    """Whether one of the two is portrait and the other landscape."""
+    return (shape[0] - shape[1]) * (size[0] - size[1]) < 0
+
+
+def _scale(shape: tuple[int, ...], size: tuple[int, int]) -> float:
+    """Pixels of the new frame a pixel of the old, such that the old one covers the new."""
+    return max(size[0] / shape[0], size[1] / shape[1])
+
+
+def fit_image(image: Image, size: tuple[int, int]) -> Image:
+    """The largest centred crop of the aspect of `size`, resized to it.
+
+    The crop's edges may fall between pixels, so that both axes are scaled alike, exactly.
+    """
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image
+    scale = _scale(image.shape, size)
+    crop_h, crop_w = size[0] / scale, size[1] / scale
+    left, top = max(0.0, (width - crop_w) / 2), max(0.0, (height - crop_h) / 2)
+    box = (left, top, min(float(width), left + crop_w), min(float(height), top + crop_h))
+    # An area filter whose weights follow the box's fractions, which Pillow's BOX does not.
+    kernel = Pillow.Resampling.HAMMING if scale < 1 else Pillow.Resampling.BICUBIC
+    picture = Pillow.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((size[1], size[0]), kernel, box=box))
+
+
+def fit_lens(params: Array, shape: tuple[int, ...], size: tuple[int, int]) -> Array:
+    """The lens of a photo of `shape` after `fit_image`: the same warp in the new frame's units."""
+    old = np.hypot(shape[1] - 1, shape[0] - 1)
+    new = np.hypot(size[1] - 1, size[0] - 1)
+    ratio = float(new / _scale(shape, size) / old)
+    return rescale_params(torch.from_numpy(params.astype(np.float64)), ratio).numpy()

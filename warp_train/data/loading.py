@@ -1,0 +1,139 @@
+"""The order of samples over steps, epochs and processes, and the loaders that follow it."""
+
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import threadpoolctl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from warp_train.data.samples import Batch, Sample, SampleKey, collate
+from warp_train.errors import WarpTrainError
+
+_ORDER = 0x0D  # keeps the order's random stream apart from the samples'
+
+
+class GlobalBatchSampler(Sampler[list[SampleKey]]):
+    """This process's batches, without end, from optimizer step `start_step` on.
+
+    Epoch `e` is a permutation that follows from (seed, e) alone. An optimizer step takes the next
+    `batch_size · accum · world` indices; of these, micro-batch `a` of process `rank` takes the
+    slice at `(a · world + rank) · batch_size`. So one process with a large batch, two with half of
+    it, and accumulation see the same samples in every step, and a resumed run goes on where it was.
+    The incomplete step at an epoch's end is dropped.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        accum: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        start_step: int = 0,
+    ) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.accum = accum
+        self.rank = rank
+        self.world = world
+        self.seed = seed
+        self.start_step = start_step
+        self.global_batch = batch_size * accum * world
+        self.steps_per_epoch = max(1, length // self.global_batch)
+
+    def order(self, epoch: int) -> list[int]:
+        """Sample indices of an epoch: `steps_per_epoch · global_batch` of them.
+
+        An epoch shorter than one global batch repeats its permutation to fill one step.
+        """
+        order = np.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.length)
+        return np.resize(order, self.steps_per_epoch * self.global_batch).tolist()  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, step = divmod(self.start_step, self.steps_per_epoch)
+        while True:
+            order = self.order(epoch)
+            for first in range(step * self.global_batch, len(order), self.global_batch):
+                for micro in range(self.accum):
+                    start = first + (micro * self.world + self.rank) * self.batch_size
+                    indices = order[start : start + self.batch_size]
+                    yield [SampleKey(epoch, index) for index in indices]
+            epoch, step = epoch + 1, 0
+
+
+def build_loader(
+    source: Dataset[Sample],
+    sampler: GlobalBatchSampler,
+    *,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> DataLoader[Sample]:
+    """An endless loader: iterate it once for the whole run, so that workers start only once."""
+    return _loader(source, sampler, workers, pin_memory)
+
+
+def build_val_loader(
+    source: Dataset[Sample],
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+    max_samples: int | None = None,
+) -> DataLoader[Sample]:
+    """This process's share of the (first `max_samples`) validation samples, each once.
+
+    Process `rank` takes the indices `rank, rank + world, ...`, always as of epoch 0: no padding, so
+    processes may differ by one batch, and one with nothing to do yields none.
+    """
+    length = len(source)  # type: ignore[arg-type]
+    if max_samples is not None:
+        length = min(length, max_samples)
+    keys = [SampleKey(0, index) for index in range(rank, length, world)]
+    chunks = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    return _loader(source, chunks, workers, pin_memory)
+
+
+def _loader(
+    source: Dataset[Sample], batches: Iterable[list[SampleKey]], workers: int, pin_memory: bool
+) -> DataLoader[Sample]:
+    return DataLoader(
+        source,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker if workers else None,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _start_worker(worker: int) -> None:
+    """A worker is one core's worth of work; more threads would take the trainer's cores.
+
+    Ctrl-C reaches every process of a terminal, and a scheduler's SIGTERM every process of a job:
+    the trainer decides when its workers end; one that died first would keep it from saving.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)  # numpy's BLAS spins on all cores, even for a 3 × 3
+
+
+def batches(loader: Iterable[Any]) -> Iterator[Batch]:
+    """The loader's batches; an error that a worker meant for the user keeps its one line."""
+    try:
+        yield from loader
+    except WarpTrainError as error:
+        # A DataLoader prepends the worker's traceback to the message.
+        last_line = str(error).strip().splitlines()[-1]
+        raise WarpTrainError(last_line.split("WarpTrainError: ", 1)[-1]) from error

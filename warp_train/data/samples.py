@@ -1,0 +1,127 @@
+"""What a sample is, how samples become a batch, and how a lens makes one from a picture."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from warp_train.data.lenses import Points
+
+Sample = dict[str, Any]
+"""`input_image`, `target_image` f32 [3, H, W] in 0..1; `image_id` str; `orig_size` (H, W);
+`target_params` f32 [8], NaN where the warp is unknown; `index` int; `replaced` str, which is empty
+or "path: reason" of the unreadable file that this sample stands in for. Further keys pass through.
+"""
+
+Batch = dict[str, Any]
+"""Samples stacked: tensors [B, ...], `orig_size` int64 [B, 2], `index` int64 [B], lists of str."""
+
+Image = NDArray[np.uint8]
+
+
+class SampleKey(NamedTuple):
+    """Names a sample: every random choice about it follows from the seed and these two."""
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # tuple.index, which nobody calls on a key
+
+
+RESERVED_KEYS = (
+    "input_image",
+    "target_image",
+    "target_grid",
+    "target_params",
+    "image_id",
+    "orig_size",
+    "index",
+    "replaced",
+)
+UNKNOWN_LENS: NDArray[np.floating[Any]] = np.full(8, np.nan)
+
+
+def make_sample(
+    input_image: Image,
+    target_image: Image,
+    params: NDArray[Any],
+    image_id: str,
+    orig_size: tuple[int, int],
+    index: int,
+) -> Sample:
+    """A sample from two RGB uint8 [H, W, 3] frames and the lens between them."""
+    return {
+        "input_image": to_tensor(input_image),
+        "target_image": to_tensor(target_image),
+        "image_id": image_id,
+        "orig_size": orig_size,
+        "target_params": torch.from_numpy(np.asarray(params, dtype=np.float32)),
+        "index": index,
+        "replaced": "",
+    }
+
+
+def to_tensor(image: Image) -> torch.Tensor:
+    """RGB uint8 [H, W, 3] to float32 [3, H, W] in 0..1."""
+    planes = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return torch.from_numpy(planes * np.float32(1 / 255))
+
+
+def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
+    """Stacks tensors, arrays and numbers, and lists everything else (names, for instance)."""
+    return {key: _stack([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def _stack(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, torch.Tensor):
+        return torch.stack(values)
+    if isinstance(first, np.ndarray):
+        return torch.from_numpy(np.stack(values))
+    if isinstance(first, bool | int | float):
+        return torch.tensor(values)
+    if isinstance(first, tuple) and first and all(isinstance(item, int) for item in first):
+        return torch.tensor(values)
+    return values
+
+
+def reach_of(inverse: Points, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Box (left, top, right, bottom), in frame pixels, that holds all that either frame reads."""
+    height, width = size
+    x, y = inverse
+    left, right = min(0.0, float(x.min())), max(width - 1.0, float(x.max()))
+    return left, min(0.0, float(y.min())), right, max(height - 1.0, float(y.max()))
+
+
+def bend_pair(
+    canvas: Image, inverse: Points, zoom: float, shift: tuple[float, float]
+) -> tuple[Image, Image]:
+    """A straight frame and the same picture as a lens bends it, both [H, W, 3].
+
+    A frame's pixel (x, y) is at `(x, y) · zoom + shift` on the canvas, and `inverse` says where the
+    bent frame's pixels are in the straight one. Both are read from the one canvas in the same way,
+    so that they are equally sharp.
+    """
+    plain = _lattice(*inverse[0].shape)
+    return _read(canvas, plain, zoom, shift), _read(canvas, inverse, zoom, shift)
+
+
+@lru_cache(maxsize=16)
+def _lattice(height: int, width: int) -> Points:
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    return columns, rows
+
+
+def _read(canvas: Image, at: Points, zoom: float, shift: tuple[float, float]) -> Image:
+    x, y = (
+        part * np.float32(zoom) + np.float32(move) for part, move in zip(at, shift, strict=True)
+    )
+    return as_image(cv2.remap(canvas, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def as_image(array: Any) -> Image:
+    """What OpenCV returns for a uint8 image, typed as one."""
+    image: Image = array
+    return image

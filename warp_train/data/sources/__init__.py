@@ -1,0 +1,72 @@
+"""Where samples come from: `build_sources` makes the two that a recipe names."""
+
+from pathlib import Path
+from typing import TypeAlias
+
+from warp_train.data.config import DataConfig
+from warp_train.data.sources.files import at_most, check_disjoint, split_items
+from warp_train.data.sources.manifest import PairItem, find_pairs
+from warp_train.data.sources.pairs import Pairs
+from warp_train.data.sources.photos import Photos, find_photos
+from warp_train.data.sources.scenes import Scenes
+from warp_train.errors import WarpTrainError
+
+Source: TypeAlias = Scenes | Photos | Pairs
+"""Map-style: `len(source)`, and `source[SampleKey(epoch, index)]` is a `Sample`."""
+
+
+def build_sources(config: DataConfig, seed: int) -> tuple[Source, Source]:
+    """The training and the validation source of a recipe.
+
+    Raises WarpTrainError, naming it, for a missing or empty folder, a manifest with a missing
+    column or file, or a group that is in both. `external` has loaders instead: `load_external`.
+    """
+    if config.source == "scenes":
+        return (
+            Scenes(config.train_samples, config.size, config.lens, seed=seed, split="train"),
+            Scenes(config.val_samples, config.size, config.lens, seed=seed, split="val"),
+        )
+    if config.source == "external" or config.root is None:
+        raise WarpTrainError(f"data.source '{config.source}' is loaded by data.external")
+    if config.source == "photos":
+        return _photos(config, config.root, seed)
+    return _pairs(config, config.root, seed)
+
+
+def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
+    found = find_photos(root, "data.root")
+    if config.val_root is None:
+        train, val = split_items(found, config.val_fraction, f"data.root: {root}")
+    else:
+        train, val = found, find_photos(config.val_root, "data.val_root")
+        check_disjoint(train, val)
+    kept = at_most(val, config.val_samples)
+    return (
+        Photos(train, config.size, config.lens, seed=seed, split="train", flip=config.flip),
+        Photos(kept, config.size, config.lens, seed=seed, split="val", flip=False),
+    )
+
+
+def _pairs(config: DataConfig, root: Path, seed: int) -> tuple[Pairs, Pairs]:
+    found = find_pairs(root, "data.root")
+    if config.val_root is not None:
+        train, val = found, find_pairs(config.val_root, "data.val_root")
+    elif any(item.split for item in found):
+        train, val = _stated_split(found, root)
+    else:
+        train, val = split_items(found, config.val_fraction, f"data.root: {root}")
+    check_disjoint(train, val)
+    return (
+        Pairs(train, config.size, seed=seed, flip=config.flip),
+        Pairs(at_most(val, config.val_samples), config.size, seed=seed, flip=False),
+    )
+
+
+def _stated_split(found: list[PairItem], root: Path) -> tuple[list[PairItem], list[PairItem]]:
+    """By the manifest's `split` column; rows that leave it empty are trained on."""
+    train = [item for item in found if item.split != "val"]
+    val = [item for item in found if item.split == "val"]
+    for name, items in (("train", train), ("val", val)):
+        if not items:
+            raise WarpTrainError(f"data.root: {root}: column 'split' names no row '{name}'")
+    return train, val

@@ -1,0 +1,100 @@
+"""What `photos` and `pairs` share: finding files, splitting them, replacing unreadable ones."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from torch.utils.data import Dataset
+
+from warp_train.data.decoding import IMAGE_SUFFIXES, BadSample
+from warp_train.data.samples import Sample, SampleKey
+from warp_train.data.splits import held_out
+from warp_train.errors import WarpTrainError
+
+_MOST_TRIES = 64
+
+
+@dataclass(frozen=True)
+class Item:
+    """A straight photo."""
+
+    image_id: str
+    group: str
+    target: Path
+
+
+AnyItem = TypeVar("AnyItem", bound=Item)
+
+
+class FileSource(Dataset[Sample], ABC):
+    """A source over files; an unreadable one is replaced by the next that can be read."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, key: SampleKey) -> Sample:
+        """The sample itself; raises BadSample."""
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        first: BadSample | None = None
+        for offset in range(min(len(self), _MOST_TRIES)):
+            try:
+                sample = self.load(SampleKey(key.epoch, (key.index + offset) % len(self)))
+            except BadSample as bad:
+                first = first or bad
+                continue
+            return {**sample, "index": key.index, "replaced": str(first) if first else ""}
+        raise WarpTrainError(f"{first} (nor could any of the {offset} files after it be read)")
+
+
+def list_images(root: Path, key: str) -> list[Path]:
+    """All image files under a folder, hidden ones aside, in the order of their paths.
+
+    Raises WarpTrainError, naming the recipe's `key`, when it is no folder or holds none.
+    """
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise WarpTrainError(f"{key}: {root} {problem}")
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise WarpTrainError(f"{key}: {root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return found
+
+
+def split_items(
+    items: Sequence[AnyItem], fraction: float, where: str
+) -> tuple[list[AnyItem], list[AnyItem]]:
+    """Training and validation items of one folder: no group is in both."""
+    out = held_out([item.group for item in items], fraction, where)
+    train = [item for item in items if item.group not in out]
+    return train, [item for item in items if item.group in out]
+
+
+def check_disjoint(train: Sequence[Item], val: Sequence[Item]) -> None:
+    """Raises WarpTrainError, naming it, for a group or file in both.
+
+    Ids that are groups of their own are compared as files: two cameras both count from DSC_0001.
+    """
+    groups = {item.group for item in train if item.group != item.image_id}
+    files = {item.target.resolve() for item in train}
+    for item in val:
+        if item.group in groups:
+            raise WarpTrainError(
+                f"{item.target}: its group '{item.group}' is in both training and validation"
+            )
+        if item.target.resolve() in files:
+            raise WarpTrainError(f"{item.target}: is in both training and validation")
+
+
+def at_most(items: Sequence[AnyItem], count: int) -> list[AnyItem]:
+    """`count` items spread over all of them, or all."""
+    if len(items) <= count:
+        return list(items)
+    return [items[place * len(items) // count] for place in range(count)]

@@ -1,0 +1,61 @@
+"""`pairs`: distorted photos and the same ones straight, with or without the known lens.
+
+A folder of `*_original.*` with `*_generated.*`, or a manifest with the columns `input` and
+`target` (relative to it) and optionally `image_id`, `group`, `split` (train, val), and the eight
+lens parameters by name. Further columns become keys of the sample: numbers where every row has
+one, else text.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from warp_train.data.decoding import BadSample, decode_image
+from warp_train.data.frames import (
+    fit_image,
+    fit_lens,
+    is_across,
+    mirror_image,
+    mirror_lens,
+    turn_image,
+    turn_lens,
+)
+from warp_train.data.samples import Sample, SampleKey, make_sample
+from warp_train.data.sources.files import FileSource
+from warp_train.data.sources.manifest import PairItem
+
+_SALT = 0xBA13
+
+
+class Pairs(FileSource):
+    """Photo pairs brought to `size`: turned, cropped about the centre and scaled, lens included."""
+
+    def __init__(
+        self, items: Sequence[PairItem], size: tuple[int, int], *, seed: int, flip: bool
+    ) -> None:
+        """`flip` mirrors half of the pairs, and their lenses with them."""
+        self.items = items
+        self.size = size
+        self.seed = seed
+        self.flip = flip
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def load(self, key: SampleKey) -> Sample:
+        item = self.items[key.index]
+        enough = 2 * max(self.size)
+        source, target = decode_image(item.input, enough), decode_image(item.target, enough)
+        if source.pixels.shape != target.pixels.shape:
+            (h, w), (th, tw) = source.full_size, target.full_size
+            raise BadSample(item.input, f"is {w}x{h} px, but its target {tw}x{th}")
+        frames, params = [source.pixels, target.pixels], item.params
+        if is_across(source.pixels.shape, self.size):
+            frames, params = [turn_image(frame) for frame in frames], turn_lens(params)
+        rng = np.random.default_rng((self.seed, _SALT, *key))
+        if self.flip and rng.random() < 0.5:
+            frames, params = [mirror_image(frame) for frame in frames], mirror_lens(params)
+        params = fit_lens(params, frames[0].shape, self.size)
+        bent, straight = (fit_image(frame, self.size) for frame in frames)
+        sample = make_sample(bent, straight, params, item.image_id, source.full_size, key.index)
+        return {**item.extra, **sample}

@@ -1,0 +1,136 @@
+"""`photos`: any folder of straight photos, bent on the fly by lenses from the distribution."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+
+from warp_train.data.config import LensConfig
+from warp_train.data.decoding import BadSample, decode_image
+from warp_train.data.frames import is_across, mirror_image, turn_image
+from warp_train.data.lenses import Points, inverse_map, sample_lens
+from warp_train.data.samples import (
+    Image,
+    Sample,
+    SampleKey,
+    as_image,
+    bend_pair,
+    make_sample,
+    reach_of,
+)
+from warp_train.data.sources.files import FileSource, Item, list_images
+from warp_train.data.splits import group_of, id_of
+
+_SALTS = {"train": 0xF070, "val": 0xF071}
+_MARGIN = 2.0  # frame pixels around all that either frame reads
+_LEAST_SCALE = 0.5  # photo pixels a frame pixel: below, a photo is too small to train on
+_SUPERSAMPLING = 1.5
+_TIGHTEST_CROP = 0.7  # of the largest possible
+
+
+def find_photos(root: Path, key: str) -> list[Item]:
+    """Every photo under `root`, less the distorted halves of pairs (`*_original.*`)."""
+    items = []
+    paths = list_images(root, key)
+    straight = {str(path.with_suffix("")) for path in paths if path.stem.endswith("_generated")}
+    for path in paths:
+        stem = str(path.with_suffix(""))
+        if stem.endswith("_original") and stem.removesuffix("original") + "generated" in straight:
+            continue
+        image_id = id_of(path.relative_to(root).with_suffix("").as_posix())
+        items.append(Item(image_id, group_of(image_id), path))
+    return items
+
+
+class Photos(FileSource):
+    """Straight photos, each bent by another lens in every epoch."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        size: tuple[int, int],
+        lens: LensConfig,
+        *,
+        seed: int,
+        split: str,
+        flip: bool,
+    ) -> None:
+        """`flip` mirrors half of the photos before they are bent."""
+        self.items = items
+        self.size = size
+        self.lens = lens
+        self.seed = seed
+        self.split = split
+        self.flip = flip
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def load(self, key: SampleKey) -> Sample:
+        item = self.items[key.index]
+        rng = np.random.default_rng((self.seed, _SALTS[self.split], *key))
+        params = sample_lens(rng, self.lens, *self.size)
+        photo = decode_image(item.target, enough=2 * max(self.size))
+        pixels = photo.pixels
+        if is_across(pixels.shape, self.size):
+            pixels = turn_image(pixels)
+        if self.flip and rng.random() < 0.5:
+            pixels = mirror_image(pixels)
+        inverse = inverse_map(params, *self.size)
+        crop = choose_crop(rng, pixels, inverse, self.size)
+        if crop is None:
+            height, width = photo.full_size
+            needed = f"data.size {list(self.size)} needs at least half as much"
+            raise BadSample(item.target, f"{width}x{height} px is too small: {needed}")
+        straight, bent = render(pixels, crop, inverse, self.size)
+        return make_sample(bent, straight, params, item.image_id, photo.full_size, key.index)
+
+
+class Crop(NamedTuple):
+    """Where the frame's pixel (x, y) lies in the photo: `(x, y) · scale + (left, top)`.
+
+    In photo pixels with their outer edges at 0 and W, as Pillow counts.
+    """
+
+    scale: float
+    left: float
+    top: float
+
+
+def choose_crop(
+    rng: np.random.Generator, photo: Image, inverse: Points, size: tuple[int, int]
+) -> Crop | None:
+    """A random crop that holds all that either frame reads; None where the photo is too small."""
+    left, top, right, bottom = reach_of(inverse, size)
+    wide, tall = right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN
+    height, width = photo.shape[:2]
+    largest = min(width / wide, height / tall)
+    if largest < _LEAST_SCALE:
+        return None
+    scale = max(rng.uniform(_TIGHTEST_CROP, 1) * largest, min(largest, 1.0))
+    x0 = rng.uniform(0, 1) * max(0.0, width - wide * scale)
+    y0 = rng.uniform(0, 1) * max(0.0, height - tall * scale)
+    return Crop(scale, x0 + (_MARGIN - left) * scale, y0 + (_MARGIN - top) * scale)
+
+
+def render(photo: Image, crop: Crop, inverse: Points, size: tuple[int, int]) -> tuple[Image, Image]:
+    """The straight and the bent frame, both read from the photo by the same filter."""
+    if crop.scale <= _SUPERSAMPLING:
+        canvas = np.ascontiguousarray(photo)
+        if crop.scale > 1:
+            canvas = as_image(cv2.GaussianBlur(canvas, (3, 3), 0.5 * crop.scale))
+        return bend_pair(canvas, inverse, crop.scale, (crop.left - 0.5, crop.top - 0.5))
+    left, top, right, bottom = reach_of(inverse, size)
+    zoom, step = _SUPERSAMPLING, crop.scale / _SUPERSAMPLING
+    x0, y0 = crop.left + (left - _MARGIN) * crop.scale, crop.top + (top - _MARGIN) * crop.scale
+    wide, tall = int((right - left + 2 * _MARGIN) * zoom), int((bottom - top + 2 * _MARGIN) * zoom)
+    height, width = photo.shape[:2]
+    box = (max(x0, 0.0), max(y0, 0.0), min(x0 + wide * step, width), min(y0 + tall * step, height))
+    picture = Pillow.fromarray(np.ascontiguousarray(photo))
+    small = picture.resize((wide, tall), Pillow.Resampling.HAMMING, box=box)
+    canvas = as_image(cv2.GaussianBlur(np.asarray(small), (3, 3), 0.5 * zoom))
+    shift = ((_MARGIN - left) * zoom - 0.5, (_MARGIN - top) * zoom - 0.5)
+    return bend_pair(canvas, inverse, zoom, shift)

@@ -1,0 +1,56 @@
+"""`scenes`: straight-line worlds drawn on the fly, and bent by lenses from the distribution."""
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from warp_train.data.config import LensConfig
+from warp_train.data.drawing import draw_world
+from warp_train.data.drawing.finish import Sensor, add_noise, soften
+from warp_train.data.lenses import Array, inverse_map, sample_lens
+from warp_train.data.samples import Image, Sample, SampleKey, bend_pair, make_sample, reach_of
+
+_SUPERSAMPLING = 1.5
+_MARGIN = 3  # canvas pixels around all that either frame reads
+_SALTS = {"train": 0x5CE0, "val": 0x5CE1}
+
+
+class Scenes(Dataset[Sample]):
+    """`length` drawn scenes an epoch, every one another, in every epoch."""
+
+    def __init__(
+        self, length: int, size: tuple[int, int], lens: LensConfig, *, seed: int, split: str
+    ) -> None:
+        """`split` is `train` or `val`: their scenes have nothing in common."""
+        self.length = length
+        self.size = size
+        self.lens = lens
+        self.seed = seed
+        self.split = split
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        height, width = self.size
+        rng = np.random.default_rng((self.seed, _SALTS[self.split], *key))
+        params = sample_lens(rng, self.lens, height, width)
+        straight, bent = draw_pair(rng, params, height, width)
+        name = f"scene-{self.split}-{key.epoch}-{key.index}"
+        return make_sample(bent, straight, params, name, self.size, key.index)
+
+
+def draw_pair(
+    rng: np.random.Generator, params: Array, height: int, width: int
+) -> tuple[Image, Image]:
+    """A straight frame and the same scene as the lens bends it, RGB uint8 [H, W, 3]."""
+    inverse = inverse_map(params, height, width)
+    left, top, right, bottom = reach_of(inverse, (height, width))
+    zoom = _SUPERSAMPLING
+    tall, wide = (int(extent * zoom) + 2 * _MARGIN + 1 for extent in (bottom - top, right - left))
+    canvas = np.empty((tall, wide, 3), np.uint8)
+    shift = (_MARGIN - left * zoom, _MARGIN - top * zoom)
+    centre = ((width - 1) / 2 * zoom + shift[0], (height - 1) / 2 * zoom + shift[1])
+    draw_world(rng, canvas, centre, float(np.hypot(width - 1, height - 1)) / 2 * zoom)
+    sensor = Sensor.draw(rng)
+    straight, bent = bend_pair(soften(canvas, sensor), inverse, zoom, shift)
+    return add_noise(rng, straight, sensor), add_noise(rng, bent, sensor)
