@@ -1,0 +1,79 @@
+"""`launch/` through `accelerate launch` itself."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+LAUNCH = Path(__file__).parents[1] / "launch"
+WORLD = """
+import torch
+from accelerate import Accelerator
+accelerator = Accelerator(cpu=True)
+total = accelerator.reduce(torch.ones(1)).item()
+print(f"rank {accelerator.process_index} of {accelerator.num_processes}, sum {total:.0f}")
+accelerator.end_training()
+"""
+
+
+def test_two_cpu_processes_are_two(tmp_path: Path) -> None:
+    script = tmp_path / "world.py"
+    script.write_text(WORLD)
+    accelerate = [sys.executable, "-m", "accelerate.commands.accelerate_cli"]
+    launched = subprocess.run(
+        [*accelerate, "launch", "--config_file", str(LAUNCH / "cpu_2proc.yaml"), str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+        check=False,
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert sorted(re.findall(r"rank (\d) of (\d), sum (\d)", launched.stdout)) == [
+        ("0", "2", "2"),
+        ("1", "2", "2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "machines", "processes"),
+    [("one_gpu", 1, 1), ("multi_gpu", 1, 8), ("multi_node", 2, 16), ("cpu_2proc", 1, 2)],
+)
+def test_accelerate_reads_the_configs(name: str, machines: int, processes: int) -> None:
+    config = load_config_from_file(str(LAUNCH / f"{name}.yaml"))
+    assert (config.num_machines, config.num_processes) == (machines, processes)
+    assert config.mixed_precision == "no"
+
+
+def test_the_slurm_script_is_valid_shell_and_counts_processes(tmp_path: Path) -> None:
+    for name, body in {
+        "scontrol": 'echo "node7\nnode8"',
+        "srun": 'shift\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
+        "accelerate": 'echo "$@"',
+    }.items():
+        tool = tmp_path / name
+        tool.write_text(f"#!/bin/bash\n{body}\n")
+        tool.chmod(0o755)
+    slurm = {
+        "SLURM_GPUS_ON_NODE": "4",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_ID": "12345",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+    }
+    ran = subprocess.run(
+        ["bash", str(LAUNCH / "slurm_multi_node.sbatch"), "r.yaml", "run_name=a b"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=True,
+    )
+    lines = ran.stdout.splitlines()
+    assert len(lines) == 2
+    for rank, line in enumerate(lines):
+        assert f"--num_machines 2 --num_processes 8 --machine_rank {rank} " in line
+        assert "--main_process_ip node7 --main_process_port 32345 " in line
+        assert line.endswith("train r.yaml run_name=a b --resume-from auto")

@@ -1,0 +1,287 @@
+"""Whole runs: what they leave, how they resume, when they stop."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from runs_helpers import (
+    ENVIRONMENT,
+    ROOT,
+    STAGES,
+    as_if_killed_after,
+    assert_same_weights,
+    command,
+    losses,
+    metrics,
+    one_line_error,
+    train,
+)
+
+from warp_train.models import from_pretrained
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        ("stage1_param_only", ()),
+        ("stage2_hybrid", ("train.ema_decay=0.9", "scheduler.name=onecycle")),
+        ("stage3_finetune", ("train.grad_accum_steps=2", "train.log_every=3")),
+    ],
+)
+def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
+    stage: str, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    more = (*more, "checkpoint.every_steps=7", "validate.every_steps=10", "train.epochs=2")
+    assert train(stage, tmp_path / "a", *more) == 0
+    whole, broken = tmp_path / "a" / stage, tmp_path / "b" / stage
+    as_if_killed_after(whole, 7, broken)
+    assert train(stage, tmp_path / "b", *more, "--resume-from", "auto") == 0
+    assert_same_weights(whole, broken)
+    assert losses(broken) == losses(whole)
+    assert losses(broken, "val") == losses(whole, "val")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_that_resumes(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    stage, more = "stage1_param_only", ("data.workers=1", "data.train_samples=240")
+    process = subprocess.Popen(
+        command(stage, tmp_path / "b", *more), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    broken = tmp_path / "b" / stage
+    log = broken / "metrics.jsonl"
+    while not (log.exists() and len(log.read_text().splitlines()) > 4):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert (broken / "interrupted" / "model.safetensors").exists()
+    assert train(stage, tmp_path / "b", *more, "--resume-from", "auto") == 0
+    assert not (broken / "interrupted").exists()
+    assert train(stage, tmp_path / "a", *more) == 0
+    assert_same_weights(tmp_path / "a" / stage, broken)
+    assert losses(broken) == losses(tmp_path / "a" / stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_train_like_one(stage: str, tmp_path: Path) -> None:
+    more = ("train.max_steps=12", "train.grad_accum_steps=2", "data.train_samples=200")
+    assert train(stage, tmp_path / "one", *more) == 0
+    launched = command(stage, tmp_path / "two", *more, "train.batch_size=2")[1:]
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    launcher += ["--config_file", f"{ROOT}/launch/cpu_2proc.yaml"]
+    done = subprocess.run(
+        [*launcher, *launched], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
+    state = json.loads((two / "last" / "trainer_state.json").read_text())
+    assert state["world_size"] == 2
+    for split in ("train", "val"):
+        alone, together = losses(one, split), losses(two, split)
+        assert [step for step, _ in together] == [step for step, _ in alone]
+        for (_, expected), (_, value) in zip(alone, together, strict=True):
+            assert value == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    stages = [{"extends": f"{ROOT}/recipes/{stage}.yaml"} for stage in STAGES]
+    path.write_text(yaml.safe_dump({"stages": stages}))
+    return path
+
+
+def test_a_chain_trains_skips_resumes_and_does_not_mix_recipes(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    assert train(str(chain), runs) == 0
+    table = capsys.readouterr().out
+    assert table.count("fixed warp") > 3
+    summary = json.loads((runs / "small" / "summary.json").read_text())
+    assert list(summary["stages"]) == list(STAGES)
+    for row in (summary["identity"], summary["fixed_warp"], *summary["stages"].values()):
+        assert {"epe_px", "loss/total", "warp_negative_det_pct"} <= set(row)
+    epe = [summary["stages"][stage]["epe_px"] for stage in STAGES]
+    assert epe[1] <= epe[0] + 1e-6  # every stage may keep what it started from
+    assert epe[2] <= epe[1] + 1e-6
+    assert (runs / "small" / "before_after.png").stat().st_size > 1000
+    from_pretrained(runs / "small" / "best")
+    starts = yaml.safe_load((runs / "small-stage2_hybrid" / "recipe.yaml").read_text())
+    assert starts["init_from"] == str(runs / "small-stage1_param_only")
+
+    weights = runs / "small-stage1_param_only" / "last" / "model.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    (runs / "small-stage3_finetune" / "summary.json").unlink()
+    assert train(str(chain), runs) == 0  # two finished stages, one that lacks its end
+    assert weights.stat().st_mtime_ns == stamp
+    assert train(str(chain), runs, "seed=1") == 0
+    assert (runs / "small-2-stage3_finetune" / "summary.json").exists()
+    assert weights.stat().st_mtime_ns == stamp
+    pickles = [p for p in tmp_path.rglob("*") if p.suffix in {".pt", ".bin", ".pkl", ".pth"}]
+    assert pickles == []
+
+
+def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert train("stage1_param_only", tmp_path, "train.max_steps=2") == 0
+    assert (tmp_path / "stage1_param_only-2" / "summary.json").exists()
+
+
+def test_a_non_finite_loss_stops_before_anything_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = {"n": 0}
+
+    def broken(pair: torch.Tensor, *rest: object) -> torch.Tensor:
+        calls["n"] += 1
+        return pair.sum() * (float("nan") if calls["n"] > 12 else 0.0)
+
+    monkeypatch.setattr("warp_train.losses.composite.edge_loss", lambda x, y: broken(x.gx))
+    assert train("stage1_param_only", tmp_path, "checkpoint.every_steps=1") == 1
+    message = one_line_error(capsys)
+    for part in ("step", "loss/edge", "nan", "scene-train-"):
+        assert part in message
+    run = tmp_path / "stage1_param_only"
+    saved = sorted(int(p.name.split("-")[1]) for p in (run / "checkpoints").iterdir())
+    assert f"step {saved[-1] + 1}:" in message
+
+
+EXTERNAL = """
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+class Frames(Dataset):
+    def __len__(self): return 16
+    def __getitem__(self, i):
+        g = torch.Generator().manual_seed(i)
+        image = torch.rand(3, 32, 48, generator=g)
+        return {"input_image": image, "target_image": image{broken}}
+
+def loaders():
+    return DataLoader(Frames(), batch_size=4, shuffle=True), DataLoader(Frames(), batch_size=3)
+"""
+
+
+def test_external_loaders_train_every_stage_resume_and_validate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "frames_ok.py").write_text(EXTERNAL.replace("{broken}", ""))
+    monkeypatch.chdir(tmp_path)
+    external = ("data.source=external", "data.external=frames_ok:loaders")
+    previous: tuple[str, ...] = ()
+    for stage in STAGES:
+        assert train(stage, Path("runs"), *external, *previous, "checkpoint.every_steps=3") == 0
+        previous = ("--init-from", f"runs/{stage}")
+    whole = Path("runs/stage1_param_only")
+    as_if_killed_after(whole, 3, Path("again/stage1_param_only"))
+    more = (*external, "checkpoint.every_steps=3", "--resume-from", "auto")
+    assert train("stage1_param_only", Path("again"), *more) == 0
+    assert_same_weights(whole, Path("again/stage1_param_only"))
+    before = sorted(Path("runs").rglob("*"))
+    capsys.readouterr()
+    last = ("--validate-only", "--resume-from", "runs/stage3_finetune")
+    assert train("stage3_finetune", Path("runs"), *external, *last) == 0
+    assert "stage3_finetune" in capsys.readouterr().out
+    assert sorted(Path("runs").rglob("*")) == before
+
+
+def test_a_broken_external_loader_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "frames_bad.py").write_text(EXTERNAL.replace("{broken}", "[:2]"))
+    monkeypatch.chdir(tmp_path)
+    external = ("data.source=external", "data.external=frames_bad:loaders")
+    assert train("stage1_param_only", Path("runs"), *external) == 1
+    assert "target_image" in one_line_error(capsys)
+
+
+SCORER = """
+def score(pred, gt, config):
+    value = 1 - float(abs(pred - gt).mean())
+    subs = dict.fromkeys(("edge", "line", "grad", "ssim", "mae"), value)
+    return {"total_score": value, "sub_scores": subs, "flags": {"hard_fail": False, "reasons": []}}
+
+def fails(pred, gt, config):
+    raise RuntimeError("no score today")
+"""
+
+
+def test_a_scorer_may_choose_the_best_and_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "my_scorer.py").write_text(SCORER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    more = ("train.max_steps=4", "validate.every_steps=2")
+    best = "validate.best_metric=proxy/total_score"
+    code = train("stage1_param_only", tmp_path / "a", *more, "proxy.scorer=my_scorer:score", best)
+    assert code == 0
+    scores = [row["proxy/total_score"] for row in metrics(tmp_path / "a/stage1_param_only", "val")]
+    assert len(scores) == 3
+    state = json.loads((tmp_path / "a/stage1_param_only/last/trainer_state.json").read_text())
+    assert state["best"]["value"] == max(scores)
+    assert train("stage1_param_only", tmp_path / "b", *more, "proxy.scorer=my_scorer:fails") == 0
+    assert sum("no score today" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_what_the_machine_cannot_do_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if torch.cuda.is_available():
+        more = ("train.device=mps", "train.max_steps=2")
+    else:
+        more = ("train.device=cuda", "train.max_steps=2", "train.mixed_precision=fp16")
+    assert train("stage1_param_only", tmp_path, *more) == 0
+    text = caplog.text
+    assert "train.device" in text
+    assert "CPU" in text
+
+
+def test_bf16_training_runs_and_stays_close_to_float32(tmp_path: Path) -> None:
+    for precision in ("no", "bf16"):
+        more = ("train.max_steps=5", f"train.mixed_precision={precision}")
+        assert train("stage2_hybrid", tmp_path / precision, *more) == 0
+    plain, half = (losses(tmp_path / p / "stage2_hybrid")[0][1] for p in ("no", "bf16"))
+    # An untrained head gives the identity in any precision: the losses must be the same.
+    assert half == pytest.approx(plain, rel=1e-5)
+
+
+def test_wrong_start_weights_are_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("stage1_param_only", tmp_path, "train.max_steps=1") == 0
+    start = ("--init-from", str(tmp_path / "stage1_param_only"), "model.backbone=resnet34")
+    capsys.readouterr()
+    assert train("stage2_hybrid", tmp_path, *start) == 1
+    message = one_line_error(capsys)
+    assert "model.backbone" in message
+    assert "resnet34" in message
+    assert "tiny" in message
+
+
+def test_pairs_with_known_warps_learn_from_the_grid_term(tmp_path: Path) -> None:
+    # A frame that no lens bends: the network has to leave it alone, and is told so exactly.
+    import cv2
+    import numpy as np
+
+    rows = ["input,target,k1,k2,k3,p1,p2,dcx,dcy,s"]
+    for number in range(8):
+        frame = np.random.default_rng(number).integers(0, 255, (40, 60, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"house{number}_g0_original.png"), frame)
+        name = f"house{number}_g0_original.png"
+        rows.append(f"{name},{name},0,0,0,0,0,0,0,1")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    more = ("data.source=pairs", f"data.root={tmp_path}", "data.val_fraction=0.3")
+    assert train("stage1_param_only", tmp_path / "runs", *more, "train.batch_size=2") == 0
+    summary = json.loads((tmp_path / "runs/stage1_param_only/summary.json").read_text())
+    assert summary["identity"]["epe_px"] == pytest.approx(0, abs=1e-3)

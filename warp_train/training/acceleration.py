@@ -1,0 +1,65 @@
+"""Accelerate, set up as the recipe asks and as the machine allows."""
+
+import logging
+import os
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
+
+from warp_train.recipe_sections import TrainConfig
+
+log = logging.getLogger("warp_train")
+
+PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
+"""A rank that does not answer for so long ends all of them."""
+
+
+def build_accelerator(train: TrainConfig) -> Accelerator:
+    """An Accelerator for one stage. Collective: call on every rank.
+
+    A device that is missing falls back to the CPU, and a precision that the device cannot do to
+    float32, each with a warning. Gradient accumulation and the scheduler are the loop's own: the
+    order of samples and the learning rate must not depend on how many processes there are.
+    """
+    cpu = _on_cpu(train)
+    # A chain's stages may differ in precision; the process group stays.
+    AcceleratorState._reset_state()
+    return Accelerator(
+        cpu=cpu,
+        mixed_precision=_precision(train, cpu),
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PROCESS_GROUP_TIMEOUT)],
+    )
+
+
+def _on_cpu(train: TrainConfig) -> bool:
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    available = {"cpu": False, "auto": cuda or mps, "cuda": cuda, "mps": mps}
+    if not available[train.device] and train.device in ("cuda", "mps"):
+        _warn(f"train.device: {train.device} is not available here; training on the CPU")
+    # Said even where there is nothing else: only then do several processes on CPUs find together.
+    return not available[train.device]
+
+
+def _precision(train: TrainConfig, cpu: bool) -> str:
+    gpu = not cpu and (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if train.mixed_precision == "auto":
+        return "bf16" if _computes_in_bf16(cpu) else "no"
+    if train.mixed_precision == "fp16" and not gpu:
+        _warn("train.mixed_precision: fp16 needs a GPU; training in float32")
+        return "no"
+    return train.mixed_precision
+
+
+def _computes_in_bf16(cpu: bool) -> bool:
+    """Whether the device multiplies bf16 natively, rather than converting back and forth."""
+    if not cpu and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _warn(message: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        log.warning(message)

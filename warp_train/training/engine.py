@@ -1,0 +1,214 @@
+"""The training loop of one stage, from top to bottom."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from warp_train.data import Batch
+from warp_train.training.guardrails import FiniteGuard, WarningLedger, guardrail_warnings
+from warp_train.training.interrupts import Interrupts
+from warp_train.training.meter import Meter
+from warp_train.training.progress import EpochProgress
+from warp_train.training.proxy_hooks import ProxyHook
+from warp_train.training.run import Run, save
+from warp_train.training.run_folder import METRICS_FILE, MetricsWriter
+from warp_train.training.step import (
+    StepOutput,
+    diagnostics,
+    forward_step,
+    to_device,
+    worst_or_mean,
+)
+from warp_train.training.trackers import Trackers
+from warp_train.training.validation import note_best, show, validate
+
+
+def train(
+    run: Run, trackers: Trackers, proxy: ProxyHook | None, interrupts: Interrupts
+) -> int | None:
+    """Trains from `run.step` to the end. Collective: call on every rank.
+
+    Returns:
+        None at the end, or the signal that interrupted the run after a checkpoint was saved.
+
+    Raises:
+        NonFiniteError: a loss or gradient is not finite; nothing is saved.
+        WarpTrainError: too many unreadable samples, or a save that failed.
+    """
+    recipe, feed, main = run.recipe, run.feed, run.accelerator.is_main_process
+    guard = FiniteGuard(grads_may_overflow=run.accelerator.scaler is not None)
+    ledger = WarningLedger()
+    with MetricsWriter(run.run_dir / METRICS_FILE, enabled=main) as metrics:
+        if _validation_due(run) and not _validate(run, metrics, trackers, proxy, interrupts):
+            return interrupts.received
+        batches = feed.train(run.step)
+        while run.step < run.total_steps:
+            epoch = run.epoch
+            epoch_end = min((epoch + 1) * feed.steps_per_epoch, run.total_steps)
+            with EpochProgress(
+                epoch=epoch,
+                epochs=-(-run.total_steps // feed.steps_per_epoch),
+                total=epoch_end - epoch * feed.steps_per_epoch,
+                done=run.step - epoch * feed.steps_per_epoch,
+                enabled=main,
+            ) as progress:
+                while run.step < epoch_end:
+                    out, grad_norm = _optimizer_step(run, batches, guard)
+                    run.step += 1
+                    shown = None
+                    if run.step % recipe.train.log_every == 0 or run.step == epoch_end:
+                        shown = _log(run, epoch, out, grad_norm, metrics, trackers, ledger)
+                    progress.advance(shown)
+                    if interrupts.agreed() is not None:
+                        guard.flush()
+                        save(run, interrupted=True)
+                        return interrupts.received
+                    if _validation_due(run):
+                        guard.flush()
+                        if not _validate(run, metrics, trackers, proxy, interrupts):
+                            return interrupts.received
+                    elif _save_due(run):
+                        guard.flush()
+                        save(run)
+    return None
+
+
+def _optimizer_step(
+    run: Run, batches: Iterator[Batch], guard: FiniteGuard
+) -> tuple[StepOutput, Tensor]:
+    """Forward and backward over the accumulated micro-batches, clip, step."""
+    run.model.train()
+    accum, meter = run.recipe.train.grad_accum_steps, run.meter
+    losses: dict[str, Tensor] = {}
+    image_ids: list[str] = []
+    for micro in range(accum):
+        asked = time.perf_counter()
+        batch = next(batches)
+        meter.waited += time.perf_counter() - asked
+        meter.samples += len(batch["image_id"])
+        run.bad.note(batch, run.epoch)
+        image_ids += batch["image_id"]
+        batch = to_device(batch, run.accelerator.device)
+        last = micro == accum - 1
+        # The processes exchange gradients once per optimizer step, not per micro-batch.
+        with nullcontext() if last else run.accelerator.no_sync(run.wrapped):
+            out = forward_step(
+                run.wrapped, batch, run.backend, run.loss, residual_enabled=run.residual_enabled
+            )
+            run.accelerator.backward(out.total / accum)
+        for name, value in {"total": out.total, **out.parts}.items():
+            share = value.detach() / accum
+            losses[name] = losses[name] + share if name in losses else share
+    limit = run.recipe.train.grad_clip
+    grad_norm = run.accelerator.clip_grad_norm_(
+        run.wrapped.parameters(), float("inf") if limit is None else limit
+    )
+    parts = {name: value for name, value in losses.items() if name != "total"}
+    guard.watch(losses["total"], parts, grad_norm, run.step + 1, image_ids)
+    meter.add(losses, lr=run.optimizer.param_groups[0]["lr"])
+    run.optimizer.step()
+    if not run.accelerator.optimizer_step_was_skipped:
+        run.scheduler.step()
+        if run.ema:
+            run.ema.update(run.model, run.step + 1)
+    run.optimizer.zero_grad(set_to_none=True)
+    return out, grad_norm
+
+
+def _log(
+    run: Run,
+    epoch: int,
+    out: StepOutput,
+    grad_norm: Tensor,
+    metrics: MetricsWriter,
+    trackers: Trackers,
+    ledger: WarningLedger,
+) -> dict[str, float]:
+    """Writes one line of metrics; what the bar shows of it is returned.
+
+    Collective: call on every rank. The only place of the loop where a GPU's values are read.
+    """
+    meter, run.meter = run.meter, Meter()
+    named = {
+        **meter.means(),
+        "grad_norm": grad_norm,
+        **diagnostics(out, run.bounds, run.recipe),
+    }
+    seconds = time.perf_counter() - meter.started
+    values = {
+        **_over_processes(run, named),
+        "lr": meter.lr,
+        "samples_per_sec": meter.samples * run.accelerator.num_processes / seconds,
+        "data_wait_frac": meter.waited / seconds,
+    }
+    metrics.write(run.step, epoch, "train", values)
+    trackers.log("train", values, run.step)
+    for cause, message in guardrail_warnings(values, run.bounds, run.recipe.guardrails):
+        if run.accelerator.is_main_process:
+            ledger.warn(epoch, cause, message)
+    short = {"loss/total": "loss", "epe_px": "epe", "lr": "lr", "samples_per_sec": "samples/s"}
+    return {short[name]: values[name] for name in short if name in values}
+
+
+def _over_processes(run: Run, named: Mapping[str, Tensor]) -> dict[str, float]:
+    """Means over the processes, or the worst, without those that no process knows."""
+    here = torch.stack([value.detach().float() for value in named.values()])
+    values: dict[str, float] = {}
+    columns = run.accelerator.gather(here[None]).T.tolist()
+    for name, column in zip(named, columns, strict=True):
+        # Unknown stays unsaid: a batch whose warps are not known has no end-point error.
+        known = [value for value in column if value == value]
+        if known:
+            values[name] = worst_or_mean(name, known)
+    return values
+
+
+def _validate(
+    run: Run,
+    metrics: MetricsWriter,
+    trackers: Trackers,
+    proxy: ProxyHook | None,
+    interrupts: Interrupts,
+) -> bool:
+    """Validates and saves; False if a signal came in between, after the checkpoint it leads to.
+
+    Collective: call on every rank.
+    """
+    began = time.perf_counter()
+    values = validate(run, proxy, interrupts.noticed)
+    if values is None:
+        save(run, interrupted=True)
+        return False
+    run.validated_step = run.step
+    best = note_best(run, values)
+    # The epoch that has just ended, not the one about to begin.
+    epoch = max(run.step - 1, 0) // run.feed.steps_per_epoch
+    metrics.write(run.step, epoch, "val", values)
+    trackers.log("val", values, run.step)
+    every = run.recipe.tracking.images_every
+    if every and run.validations % every == 0 and run.accelerator.is_main_process:
+        show(run, trackers)
+    run.validations += 1
+    save(run, best=best)
+    run.meter.started += time.perf_counter() - began
+    return True
+
+
+def _validation_due(run: Run) -> bool:
+    """At the start and the end, and as the recipe says; once per step, also after a resume."""
+    rules = run.recipe.validation
+    per_epoch = run.feed.steps_per_epoch
+    due = (
+        run.step in (0, run.total_steps)
+        or (rules.every_steps is not None and run.step % rules.every_steps == 0)
+        or (rules.every_epochs is not None and run.step % (rules.every_epochs * per_epoch) == 0)
+    )
+    return due and run.validated_step != run.step
+
+
+def _save_due(run: Run) -> bool:
+    every = run.recipe.checkpoint.every_steps
+    return every is not None and run.step % every == 0

@@ -1,0 +1,169 @@
+"""Measures warps on unseen samples: a network's, and the control rows beside it."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from warp_train.data import Batch
+from warp_train.geometry import (
+    apply_lens,
+    end_point_error,
+    evaluate_safety,
+    identity_grid,
+    jacobian_stats,
+    warp_image,
+)
+from warp_train.losses import CompositeLoss
+from warp_train.models.heads_residual import no_flow
+from warp_train.recipe import Recipe
+from warp_train.training.bad_samples import without_stand_ins
+from warp_train.training.protocols import BackendOutput, WarpBackend
+from warp_train.training.step import forward_step, to_device, true_grid, worst_or_mean
+
+Row = dict[str, float]
+Measure = Callable[[Batch], tuple[BackendOutput, Tensor, dict[str, Tensor]]]
+"""Batch → the warp, its total loss and the loss's parts."""
+Table = dict[str, dict[str, float]]
+
+FIXED_GRID_NODES = (33, 49)
+
+
+def network_measure(
+    model: nn.Module, backend: WarpBackend, loss: CompositeLoss, *, residual_enabled: bool
+) -> Measure:
+    """What a network makes of a batch."""
+
+    def measure(batch: Batch) -> tuple[BackendOutput, Tensor, dict[str, Tensor]]:
+        out = forward_step(model, batch, backend, loss, residual_enabled=residual_enabled)
+        return out.warp, out.total, out.parts
+
+    return measure
+
+
+def grid_measure(grid: Tensor | None, recipe: Recipe, loss: CompositeLoss) -> Measure:
+    """What one warp for every photo makes of a batch; None is the identity.
+
+    Args:
+        grid: `[h, w, 2]` displacements from the identity, at any resolution.
+    """
+
+    def measure(batch: Batch) -> tuple[BackendOutput, Tensor, dict[str, Tensor]]:
+        image = batch["input_image"]
+        size = image.shape[-2:]
+        final = identity_grid(*size, image.device)[None]
+        if grid is not None:
+            fine = F.interpolate(
+                grid.to(image.device).permute(2, 0, 1)[None],
+                size,
+                mode="bilinear",
+                align_corners=True,
+            )
+            final = final + fine.permute(0, 2, 3, 1)
+        final = final.expand(len(image), -1, -1, -1)
+        warped = warp_image(image, final, recipe.warp.mode, recipe.warp.padding_mode)
+        total, parts = loss(
+            warped,
+            batch["target_image"],
+            final_grid=final,
+            target_grid=true_grid(batch),
+            residual_flow=no_flow(image),
+        )
+        out: BackendOutput = {
+            "pred_image": warped,
+            "final_grid": final,
+            "warp_stats": jacobian_stats(final),
+        }
+        return out, total, parts
+
+    return measure
+
+
+def median_warp(batches: Iterable[Batch]) -> Tensor | None:
+    """The fixed warp: the pointwise median of known warps, as displacements `[h, w, 2]`.
+
+    None if no sample knows its warp. It is the best that a single warp for every photo could do,
+    and the row that a network has to beat before it has learned anything about *this* photo.
+    """
+    nodes = identity_grid(*FIXED_GRID_NODES)
+    grids = []
+    for batch in batches:
+        if "target_grid" in batch:
+            coarse = F.interpolate(
+                batch["target_grid"].permute(0, 3, 1, 2),
+                FIXED_GRID_NODES,
+                mode="bilinear",
+                align_corners=True,
+            ).permute(0, 2, 3, 1)
+        else:
+            points = nodes.expand(len(batch["target_params"]), -1, -1, -1)
+            size = batch["target_image"].shape[-2:]
+            coarse = apply_lens(points, batch["target_params"].float(), *size)
+        grids.append(coarse[torch.isfinite(coarse).flatten(1).all(1)])
+    known = torch.cat(grids)
+    return known.median(0).values - nodes if len(known) else None
+
+
+@torch.no_grad()
+def measure_all(
+    measures: Mapping[str, Measure],
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    device: torch.device,
+    stop: Callable[[], bool] = lambda: False,
+) -> Table | None:
+    """Means over all samples of all processes, by row and metric; None if `stop` said so.
+
+    Collective: call on every rank; `stop` must say the same on all. Every sample counts once,
+    in an order that does not depend on the number of processes.
+    """
+    rows: list[tuple[int, dict[str, Row]]] = []
+    for batch in batches:
+        if stop():
+            return None
+        batch = to_device(without_stand_ins(batch), device)
+        if not len(batch["index"]):
+            continue
+        by_name = {name: _rows(measure, batch, recipe) for name, measure in measures.items()}
+        indices = batch["index"].tolist()
+        rows += [(i, {n: by_name[n][k] for n in by_name}) for k, i in enumerate(indices)]
+    gathered: list[tuple[int, dict[str, Row]]] = sorted(gather_object(rows), key=lambda row: row[0])
+    return {name: _summary([row[name] for _, row in gathered]) for name in measures}
+
+
+def _rows(measure: Measure, batch: Batch, recipe: Recipe) -> list[Row]:
+    """One row of metrics for each sample of a batch; a loss is the batch's mean."""
+    warp, total, parts = measure(batch)
+    count = len(batch["index"])
+    columns: dict[str, Tensor] = {
+        "loss/total": total.expand(count),
+        **{f"loss/{name}": value.expand(count) for name, value in parts.items()},
+        **{f"warp_{name}": value for name, value in warp["warp_stats"].items()},
+    }
+    if "final_grid" in warp:
+        grid, truth = warp["final_grid"], true_grid(batch)
+        columns["epe_px"] = end_point_error(grid, truth)
+        residual = warp.get("residual_flow_fullres_norm")
+        safe = [
+            evaluate_safety(
+                grid[k : k + 1],
+                None if residual is None else residual[k : k + 1],
+                recipe.guardrails.safety,
+            )["safe"]
+            for k in range(count)
+        ]
+        columns["warp_safety_safe"] = torch.tensor(safe, dtype=torch.float32)
+    table = torch.stack([c.double().cpu() for c in columns.values()], dim=1).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in table]
+
+
+def _summary(rows: list[Row]) -> dict[str, float]:
+    """Means of the known values of each metric; unknown everywhere: the metric is left out."""
+    summary: dict[str, float] = {}
+    for name in rows[0] if rows else ():
+        known = [row[name] for row in rows if row[name] == row[name]]  # NaN is unknown
+        if known:
+            summary[name] = worst_or_mean(name, known)
+    return summary

@@ -1,0 +1,42 @@
+"""Sums between two lines of `metrics.jsonl`."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from warp_train.training.checkpoint_state import LossSums
+
+
+@dataclass
+class Meter:
+    """What the next line of metrics sums up; losses stay on the device until it is written."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    """Optimizer steps in `sums`; in a resumed run, also some from before."""
+    samples: int = 0
+    """Samples of this process since the clock started."""
+    waited: float = 0.0
+    """Seconds spent waiting for data since the clock started."""
+    started: float = field(default_factory=time.perf_counter)
+    lr: float = 0.0
+    """Learning rate of the newest step."""
+
+    def add(self, losses: Mapping[str, Tensor], lr: float) -> None:
+        """Takes in the losses of one optimizer step, and the learning rate that it was made at."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+        self.lr = lr
+
+    def means(self) -> dict[str, Tensor]:
+        """Mean losses per step, as `loss/<component>`."""
+        return {f"loss/{name}": value / self.steps for name, value in self.sums.items()}
+
+    def put_back(self, saved: LossSums, device: torch.device) -> None:
+        """Goes on with the sums of a checkpoint: the next line is what it would have been."""
+        self.steps = saved.steps
+        self.sums = {name: torch.tensor(value, device=device) for name, value in saved.sums.items()}

@@ -1,0 +1,116 @@
+"""The end of a stage: one table over all stages so far, and the picture to show."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from warp_train.models import HybridModel, from_pretrained
+from warp_train.training.checkpoint_folder import (
+    STATE_FILE,
+    find_checkpoint,
+    read_trainer_state,
+)
+from warp_train.training.debug_dump import before_after, save_picture, stacked
+from warp_train.training.evaluation import (
+    Table,
+    grid_measure,
+    measure_all,
+    median_warp,
+    network_measure,
+)
+from warp_train.training.progress import results_table
+from warp_train.training.run import Run
+from warp_train.training.run_folder import write_json
+from warp_train.training.step import forward_step, to_device
+
+SUMMARY_FILE = "summary.json"
+PICTURE_FILE = "before_after.png"
+PICTURE_ROWS = 3
+CONTROLS = ("identity", "fixed_warp")
+
+
+def lineage(checkpoint: Path) -> dict[str, Path]:
+    """Checkpoints by stage, oldest first: this one, what it started from, and so on back.
+
+    A start that is no longer on disk ends the list; weights without a record of their training
+    are listed by the name of their folder.
+    """
+    if not (checkpoint / STATE_FILE).is_file():
+        return {checkpoint.name: checkpoint}
+    state = read_trainer_state(checkpoint)
+    start = state.recipe["init_from"]
+    if not isinstance(start, str) or not Path(start).exists():
+        return {state.stage: checkpoint}
+    before = lineage(find_checkpoint(Path(start), prefer="best"))
+    return {**{s: p for s, p in before.items() if s != state.stage}, state.stage: checkpoint}
+
+
+def measure_stages(
+    run: Run, checkpoints: Mapping[str, Path], stop: Callable[[], bool]
+) -> Table | None:
+    """Rows `identity`, `fixed_warp` (where warps are known) and each stage, on the same samples.
+
+    Collective: call on every rank. None if `stop` said so.
+    """
+    measures = {"identity": grid_measure(None, run.recipe, run.loss)}
+    fixed = median_warp(run.feed.first_samples())
+    if fixed is not None:
+        measures["fixed_warp"] = grid_measure(fixed, run.recipe, run.loss)
+    for stage, folder in checkpoints.items():
+        model = _load(folder, run)
+        measures[stage] = network_measure(
+            model, run.backend, run.loss, residual_enabled=model.residual_enabled
+        )
+    return measure_all(measures, run.feed.validation(), run.recipe, run.accelerator.device, stop)
+
+
+def write_report(run: Run, checkpoints: Mapping[str, Path], stop: Callable[[], bool]) -> str | None:
+    """Writes `summary.json` and the before/after picture; returns the table to print.
+
+    Collective: call on every rank. None, and nothing written, if `stop` said so.
+    """
+    table = measure_stages(run, checkpoints, stop)
+    if table is None:
+        return None
+    if run.accelerator.is_main_process:
+        save_before_after(run, _load(list(checkpoints.values())[-1], run))
+        # Last, because it says that the stage is finished.
+        write_json(run.run_dir / SUMMARY_FILE, summary(table))
+    return format_table(table)
+
+
+def summary(table: Table) -> dict[str, object]:
+    """The contents of `summary.json`."""
+    stages = {name: row for name, row in table.items() if name not in CONTROLS}
+    controls = {name: table.get(name) for name in CONTROLS}
+    return {**controls, "stages": stages}
+
+
+def format_table(table: Table) -> str:
+    """The table that ends a stage."""
+    stages = {name: row for name, row in table.items() if name not in CONTROLS}
+    return results_table(table["identity"], table.get("fixed_warp"), stages)
+
+
+@torch.no_grad()
+def save_before_after(run: Run, model: HybridModel) -> None:
+    """Writes `images/before_after.png`: the most distorted of the first validation samples."""
+    if not run.shown:
+        run.shown.append(next(iter(run.feed.validation())))
+    batch = to_device(run.shown[0], run.accelerator.device)
+    out = forward_step(model, batch, run.backend, run.loss, residual_enabled=model.residual_enabled)
+    undone = (batch["input_image"] - batch["target_image"]).abs().mean(dim=(1, 2, 3))
+    rows = undone.argsort(descending=True)[:PICTURE_ROWS].tolist()
+    pictures = [
+        before_after(
+            batch["input_image"][row], out.warp["pred_image"][row], batch["target_image"][row]
+        )
+        for row in rows
+    ]
+    save_picture(run.run_dir / "images" / PICTURE_FILE, stacked(pictures))
+
+
+def _load(folder: Path, run: Run) -> HybridModel:
+    model = from_pretrained(folder).eval()
+    return model.to(run.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,199 @@
+"""Everything that the loop of one stage holds, and how it is put together."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from warp_train.data import Batch
+from warp_train.losses import CompositeLoss
+from warp_train.models import HybridModel, load_weights, model_description
+from warp_train.recipe import Recipe
+from warp_train.training.bad_samples import BadSamples
+from warp_train.training.checkpoint_folder import find_checkpoint
+from warp_train.training.checkpoint_state import BestMetric, LossSums, RunPosition
+from warp_train.training.checkpointing import (
+    restore_checkpoint,
+    save_checkpoint,
+)
+from warp_train.training.feeding import Data, Feed, build_feed
+from warp_train.training.meter import Meter
+from warp_train.training.optim import Ema, build_optimizer, build_scheduler
+from warp_train.training.protocols import WarpBackend
+from warp_train.training.trackers import new_run_id
+from warp_train.training.warp_backends import get_backend
+
+RESIDUAL_STAGES = ("stage2_hybrid", "stage3_finetune")
+
+
+@dataclass
+class Run:
+    """One stage under way. `step` counts optimizer steps done."""
+
+    recipe: Recipe
+    run_dir: Path
+    accelerator: Accelerator
+    model: HybridModel
+    """The network itself: what is saved and validated."""
+    wrapped: nn.Module
+    """The network as Accelerate prepared it: what is trained."""
+    optimizer: Any
+    scheduler: LRScheduler
+    ema: Ema | None
+    backend: WarpBackend
+    loss: CompositeLoss
+    feed: Feed
+    total_steps: int
+    bounds: dict[str, float]
+    bad: BadSamples
+    wandb_run_id: str
+    step: int = 0
+    meter: Meter = field(default_factory=Meter)
+    best: BestMetric | None = None
+    validated_step: int | None = None
+    validations: int = 0
+    """Validations since this process started."""
+    shown: list[Batch] = field(default_factory=list)
+    """The first validation batches, for pictures and the proxy score."""
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the next step, counted from 0."""
+        return self.step // self.feed.steps_per_epoch
+
+    @property
+    def residual_enabled(self) -> bool:
+        return self.model.residual_enabled
+
+
+def build_model(recipe: Recipe) -> HybridModel:
+    """The network of a stage: stage 1 neither trains nor runs the residual head."""
+    set_seed(recipe.seed)
+    enabled = recipe.stage in RESIDUAL_STAGES
+    model = HybridModel(recipe.model, residual_enabled=enabled)
+    # A frozen head has no gradients for the processes to wait for.
+    model.residual_head.requires_grad_(enabled)
+    return model
+
+
+def start_run(
+    recipe: Recipe, data: Data, accelerator: Accelerator, run_dir: Path, resume: Path | None
+) -> Run:
+    """Builds a stage from scratch, from `init_from`, or from the checkpoint to resume.
+
+    Collective: call on every rank.
+
+    Raises:
+        WarpTrainError: the weights to start from are missing or another network's.
+    """
+    model = build_model(recipe)
+    if recipe.init_from and resume is None:
+        folder = find_checkpoint(Path(recipe.init_from), prefer="best")
+        load_weights(model, folder, model_description(model))
+    if recipe.model.sync_batch_norm and accelerator.num_processes > 1 and _on_gpu(accelerator):
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    feed = build_feed(recipe, data, accelerator)
+    total_steps = recipe.train.epochs * feed.steps_per_epoch
+    if recipe.train.max_steps is not None:
+        total_steps = min(total_steps, recipe.train.max_steps)
+    optimizer = build_optimizer(model, recipe.optim)
+    scheduler = build_scheduler(optimizer, recipe.scheduler, total_steps)
+    ema = Ema(model, recipe.train.ema_decay) if recipe.train.ema_decay else None
+    wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
+    run = Run(
+        recipe,
+        run_dir,
+        accelerator,
+        model,
+        wrapped,
+        prepared_optimizer,
+        scheduler,
+        ema,
+        get_backend(recipe.warp),
+        CompositeLoss(recipe.loss),
+        feed,
+        total_steps,
+        recipe.model.param_bounds.model_dump(),
+        BadSamples(
+            run_dir / "bad_samples.jsonl",
+            max_fraction=recipe.data.max_bad_fraction,
+            samples_per_epoch=feed.steps_per_epoch * feed.global_batch // accelerator.num_processes,
+        ),
+        new_run_id(),
+    )
+    if resume is not None:
+        restore(run, resume)
+    return run
+
+
+def restore(run: Run, folder: Path) -> None:
+    """Goes on where a checkpoint was saved. Collective: call on every rank.
+
+    In another run folder than the checkpoint's it is another run, whose best is still to come.
+    """
+    state = restore_checkpoint(
+        folder,
+        accelerator=run.accelerator,
+        model=run.model,
+        model_config=model_description(run.model),
+        optimizer=run.optimizer,
+        scheduler=run.scheduler,
+        ema=run.ema,
+    )
+    run.step, run.validated_step = state.step, state.validated_step
+    run.meter.put_back(state.unlogged, run.accelerator.device)
+    if (run.run_dir / "best").exists():
+        run.best = state.best
+    if folder.parent.parent == run.run_dir.resolve() and state.wandb_run_id is not None:
+        run.wandb_run_id = state.wandb_run_id
+
+
+def save(run: Run, *, best: bool = False, interrupted: bool = False) -> Path:
+    """Saves a checkpoint and points `last`, `best` or `interrupted` at it.
+
+    Collective: call on every rank.
+    """
+    links = ["last", *(["best"] if best else []), *(["interrupted"] if interrupted else [])]
+    return save_checkpoint(
+        run.run_dir,
+        accelerator=run.accelerator,
+        model=run.model,
+        model_config=model_description(run.model),
+        optimizer=run.optimizer,
+        scheduler=run.scheduler,
+        position=RunPosition(
+            stage=run.recipe.stage,
+            step=run.step,
+            epoch=run.epoch,
+            samples_seen=run.step * run.feed.global_batch,
+            best=run.best,
+            validated_step=run.validated_step,
+            world_size=run.accelerator.num_processes,
+            global_batch=run.feed.global_batch,
+            unlogged=_unlogged(run),
+            wandb_run_id=run.wandb_run_id,
+            recipe=run.recipe.model_dump(mode="json", by_alias=True),
+        ),
+        ema=run.ema,
+        links=links,  # type: ignore[arg-type]
+        keep_last=run.recipe.checkpoint.keep_last,
+    )
+
+
+def _unlogged(run: Run) -> LossSums:
+    """Collective: call on every rank."""
+    sums = run.meter.sums
+    if not sums:
+        return LossSums(steps=0, sums={})
+    means = run.accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
+    return LossSums(steps=run.meter.steps, sums=dict(zip(sums, means.tolist(), strict=True)))
+
+
+def _on_gpu(accelerator: Accelerator) -> bool:
+    return bool(accelerator.device.type == "cuda")

@@ -1,0 +1,194 @@
+"""One stage from its run folder to its table."""
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from warp_train.errors import WarpTrainError
+from warp_train.recipe import Recipe, dump_recipe
+from warp_train.section import config_differences
+from warp_train.training.acceleration import build_accelerator
+from warp_train.training.checkpoint_folder import (
+    clean_interrupted_writes,
+    find_checkpoint,
+    find_resume,
+    newest_checkpoint,
+    point_link,
+    read_trainer_state,
+)
+from warp_train.training.engine import train
+from warp_train.training.feeding import Data
+from warp_train.training.interrupts import Interrupts
+from warp_train.training.proxy_hooks import ProxyHook, load_scorer
+from warp_train.training.report import format_table, lineage, measure_stages, write_report
+from warp_train.training.run import Run, start_run
+from warp_train.training.run_folder import (
+    METRICS_FILE,
+    create_run_folder,
+    find_run_folder,
+    truncate_metrics,
+    write_atomically,
+)
+from warp_train.training.trackers import start_trackers
+
+log = logging.getLogger("warp_train")
+
+RECIPE_FILE = "recipe.yaml"
+
+
+def run_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
+    """Trains one stage and returns the exit code. Collective: call on every rank."""
+    accelerator = build_accelerator(recipe.train)
+    run_dir, resume = _place(recipe, resume_from, accelerator)
+    run = start_run(recipe, data, accelerator, run_dir, resume)
+    if accelerator.is_main_process:
+        truncate_metrics(run_dir / METRICS_FILE, run.step, run.validated_step)
+        write_atomically(run_dir / RECIPE_FILE, dump_recipe(recipe))
+        _announce(run, resume)
+    trackers = start_trackers(
+        accelerator,
+        recipe.tracking,
+        run_dir=run_dir,
+        run_id=run.wandb_run_id,
+        recipe=recipe.model_dump(mode="json", by_alias=True),
+        step=run.step,
+    )
+    try:
+        with Interrupts(accelerator) as interrupts:
+            signal = train(run, trackers, _proxy(run), interrupts)
+            if signal is None:
+                signal = _finish(run, interrupts)
+    except BaseException as error:
+        trackers.finish(failed=True)
+        # The command only says what is wrong in every process; this may be this one's alone.
+        if isinstance(error, WarpTrainError) and not accelerator.is_main_process:
+            log.error("rank %d: %s", accelerator.process_index, error)
+        raise
+    trackers.finish()
+    accelerator.free_memory()
+    if signal is not None and accelerator.is_main_process:
+        print(
+            f"interrupted at step {run.step}; saved as {run_dir}/interrupted; "
+            "--resume-from auto goes on there",
+            file=sys.stderr,
+        )
+    return 0 if signal is None else 128 + signal
+
+
+def validate_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
+    """Measures weights without training: those of `resume_from`, of the run so far, or of
+    `init_from`. Writes nothing. Collective: call on every rank."""
+    run_dir = find_run_folder(recipe.output_dir, recipe.run_name)
+    if resume_from not in (None, "auto"):
+        folder = find_checkpoint(Path(str(resume_from)), prefer="best")
+    elif run_dir is not None:
+        folder = find_checkpoint(run_dir, prefer="best")
+    elif recipe.init_from is not None:
+        folder = find_checkpoint(Path(recipe.init_from), prefer="best")
+    else:
+        raise WarpTrainError(
+            f"--validate-only: there is no run {recipe.run_dir} to validate; name weights by "
+            "--resume-from or --init-from"
+        )
+    accelerator = build_accelerator(recipe.train)
+    from_scratch = recipe.model_copy(update={"init_from": None})  # the weights are `folder`'s
+    run = start_run(from_scratch, data, accelerator, recipe.run_dir, None)
+    table = measure_stages(run, lineage(folder), stop=lambda: False)
+    if accelerator.is_main_process and table is not None:
+        print(f"{folder}: the same unseen samples in every row\n{format_table(table)}")
+    return 0
+
+
+def _finish(run: Run, interrupts: Interrupts) -> int | None:
+    """Measures the stage and prints its table; returns the signal that came meanwhile, if any.
+
+    Collective: call on every rank.
+    """
+    main, best = run.accelerator.is_main_process, find_checkpoint(run.run_dir, prefer="best")
+    if interrupts.agreed() is None:
+        table = write_report(run, lineage(best), interrupts.noticed)
+        if main and table is not None:
+            print(f"\n{run.run_dir.name}: the same unseen samples in every row\n{table}")
+            print(f"best weights: {run.run_dir}/best -> {best.name}\n", flush=True)
+    signal = interrupts.agreed()
+    if main:
+        link = run.run_dir / "interrupted"
+        if signal is None:
+            link.unlink(missing_ok=True)
+        else:
+            point_link(link, (run.run_dir / "last").resolve())
+    return signal
+
+
+def _announce(run: Run, resume: Path | None) -> None:
+    """Says what is about to happen, and what a resumed run does differently from before."""
+    accelerator, recipe = run.accelerator, run.recipe
+    start = f"resumed from {resume}" if resume else f"from {recipe.init_from or 'scratch'}"
+    print(
+        f"{run.run_dir}: {recipe.stage}, {recipe.model.backbone} on {accelerator.device}"
+        f" ({accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}), "
+        f"steps {run.step}…{run.total_steps} of {run.feed.global_batch} samples, {start}",
+        file=sys.stderr,
+    )
+    if resume:
+        now = recipe.model_dump(mode="json", by_alias=True)
+        for difference in config_differences(read_trainer_state(resume).recipe, now):
+            log.warning("changed since the checkpoint: %s", difference)
+
+
+def _proxy(run: Run) -> ProxyHook | None:
+    name = run.recipe.proxy.scorer
+    if name is None:
+        return None
+    if not run.accelerator.is_main_process:
+        return ProxyHook(None, log.warning)
+    return ProxyHook(load_scorer(name, log.warning), log.warning)
+
+
+def _place(
+    recipe: Recipe, resume_from: str | None, accelerator: Accelerator
+) -> tuple[Path, Path | None]:
+    """The run folder and the checkpoint to resume, if any. Collective: call on every rank."""
+    chosen: list[tuple[Path, Path | None] | WarpTrainError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            chosen = [_choose_place(recipe, resume_from)]
+        except WarpTrainError as error:
+            chosen = [error]
+    place = broadcast_object_list(chosen, from_process=0)[0]
+    if isinstance(place, WarpTrainError):
+        raise place
+    run_dir, resume = place
+    return run_dir, resume
+
+
+def _choose_place(recipe: Recipe, resume_from: str | None) -> tuple[Path, Path | None]:
+    if resume_from is not None and resume_from != "auto":
+        checkpoint = find_checkpoint(Path(resume_from), prefer="last")
+        run_dir = checkpoint.parent.parent
+        if checkpoint == newest_checkpoint(run_dir):
+            clean_interrupted_writes(run_dir)
+            return run_dir, checkpoint
+        return _branch(recipe, checkpoint), checkpoint
+    earlier = find_run_folder(recipe.output_dir, recipe.run_name)
+    if resume_from == "auto" and earlier is not None:
+        clean_interrupted_writes(earlier)
+        return earlier, find_resume(earlier, "auto")
+    run_dir, notice = create_run_folder(recipe.output_dir, recipe.run_name)
+    if notice:
+        log.warning("%s (--resume-from auto goes on with the old one)", notice)
+    return run_dir, None
+
+
+def _branch(recipe: Recipe, checkpoint: Path) -> Path:
+    """A new run folder for a run that has itself gone on since the checkpoint."""
+    run_dir, _ = create_run_folder(recipe.output_dir, recipe.run_name)
+    log.warning("%s is not the newest of its run: from here on it is %s", checkpoint, run_dir)
+    metrics = checkpoint.parent.parent / METRICS_FILE
+    if metrics.is_file():
+        shutil.copy(metrics, run_dir)
+    return run_dir
