@@ -1,5 +1,7 @@
 """The order of samples: one truth for any split over processes, accumulation and restarts."""
 
+import subprocess
+import sys
 from itertools import islice
 
 import pytest
@@ -88,6 +90,23 @@ def test_one_iterator_runs_over_epochs_with_single_threaded_workers():
     got = list(islice(batches(loader), 6))
     assert [int(batch["epoch"][0]) for batch in got] == [0, 0, 1, 1, 2, 2]
     assert got[0]["threads"].tolist() == [1] * 5
+
+
+def test_a_program_that_ends_with_a_loader_open_ends():
+    program = """
+import sys
+from warp_train.data import GlobalBatchSampler, build_loader, build_sources
+from warp_train.data.config import DataConfig
+scenes, _ = build_sources(DataConfig(size=(32, 32)), 0)
+iterator = iter(build_loader(scenes, GlobalBatchSampler(10, 5), workers=1))
+next(iterator)
+sys.keep = [iterator]  # outlives the clean-up of modules
+print("done")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "done\n"
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -24,7 +24,9 @@ def bent_edge(k1: float, angle: float, distance: float, size: tuple[int, int]) -
     position = straight * straight.new_tensor(isotropic_scale(*size))
     normal = position.new_tensor((torch.tensor(angle).cos(), torch.tensor(angle).sin()))
     offset = (position @ normal - distance) * half_diagonal(*size)
-    return torch.sigmoid(2 * offset)[None, None].expand(1, 3, -1, -1)
+    # Where a strong barrel lens shows nothing of the plane there is no point to invert.
+    shade = torch.sigmoid(2 * offset).nan_to_num(0.5)
+    return shade[None, None].expand(1, 3, -1, -1)
 
 
 def bent_edge_at(

@@ -1,5 +1,7 @@
 """The order of samples over steps, epochs and processes, and the loaders that follow it."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -114,6 +116,17 @@ def _loader(
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Ends the workers of a loader that is still alive when the program ends, as after an error.
+
+    They do not heed the SIGTERM that `multiprocessing` would send and then wait for, forever.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _start_worker(worker: int) -> None:
