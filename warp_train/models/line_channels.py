@@ -53,7 +53,8 @@ def line_channels(image: Tensor) -> Tensor:
     # All windows at once, `[B, 3, windows, h, w]`: these are many small operations, whose number
     # costs more than their arithmetic.
     windows = tuple(window / 2 for window in WINDOWS_PX)
-    smooth = _gaussian(tensor.flatten(0, 1), windows, margin=1).unflatten(0, tensor.shape[:2])
+    smooth = _gaussian(tensor.flatten(0, 1), windows, margin=1)
+    smooth = smooth.view(*tensor.shape[:2], *smooth.shape[1:])
     radial = _radial(height, width, image.device)
     return _channels(smooth, radial, unit).transpose(1, 2).flatten(1, 2)
 
@@ -66,7 +67,8 @@ def _halve(field: Tensor) -> Tensor:
 def _radial(height: int, width: int, device: torch.device) -> Tensor:
     """Unit vectors away from the centre at half the resolution, `[2, h, w]`."""
     position = _halve(coord_channels(height, width, device)[:2])
-    return position / position.norm(dim=0).clamp_min(1e-3)
+    away: Tensor = position / position.norm(dim=0).clamp_min(1e-3)
+    return away
 
 
 def _channels(smooth: Tensor, radial: Tensor, unit: float) -> Tensor:
