@@ -58,9 +58,15 @@ def fit_image(image: Image, size: tuple[int, int]) -> Image:
     return np.asarray(picture.resize((size[1], size[0]), kernel, box=box))
 
 
-def fit_lens(params: Array, shape: tuple[int, ...], size: tuple[int, int]) -> Array:
-    """The lens of a photo of `shape` after `fit_image`: the same warp in the new frame's units."""
+def fit_ratio(shape: tuple[int, ...], size: tuple[int, int]) -> float:
+    """Length of the frame that `fit_image` makes, relative to the photo of `shape`: a lens is
+    converted by `rescale_params` with it."""
     old = np.hypot(shape[1] - 1, shape[0] - 1)
     new = np.hypot(size[1] - 1, size[0] - 1)
-    ratio = float(new / _scale(shape, size) / old)
-    return rescale_params(torch.from_numpy(params.astype(np.float64)), ratio).numpy()
+    return float(new / _scale(shape, size) / old)
+
+
+def fit_lens(params: Array, shape: tuple[int, ...], size: tuple[int, int]) -> Array:
+    """The lens of a photo of `shape` after `fit_image`: the same warp in the new frame's units."""
+    lens = torch.from_numpy(params.astype(np.float64))
+    return rescale_params(lens, fit_ratio(shape, size)).numpy()

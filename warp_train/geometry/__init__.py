@@ -8,6 +8,7 @@ from warp_train.geometry.coordinates import (
     identity_grid,
     isotropic_scale,
 )
+from warp_train.geometry.fit import fit_lens
 from warp_train.geometry.fusion import fuse_grids
 from warp_train.geometry.jacobian import jacobian_determinant, jacobian_stats, out_of_bounds
 from warp_train.geometry.lens_grid import (
@@ -31,6 +32,7 @@ __all__ = [
     "build_parametric_grid",
     "end_point_error",
     "evaluate_safety",
+    "fit_lens",
     "full_precision",
     "fuse_grids",
     "grid_to_pixels",

@@ -1,6 +1,6 @@
 """The network: what it sees (coordinate and line channels), backbones and heads."""
 
-from warp_train.models.config import ModelConfig, ParamBounds
+from warp_train.models.config import ModelConfig, ParamBounds, TrainedOn
 from warp_train.models.hybrid_model import HybridModel, Prediction
 from warp_train.models.pretrained import (
     from_pretrained,
@@ -15,6 +15,7 @@ __all__ = [
     "ModelConfig",
     "ParamBounds",
     "Prediction",
+    "TrainedOn",
     "from_pretrained",
     "load_weights",
     "model_description",

@@ -42,3 +42,15 @@ class ModelConfig(Section):
     residual_max_disp: float = Field(default=1.0, gt=0, le=8)
     """Longest residual displacement along each axis, in pixels of the residual's own grid, which
     is 1/16 of the input's size: 1.0 is 16 px of the input."""
+
+
+class TrainedOn(Section):
+    """What a network was trained on: whoever runs it needs to know."""
+
+    stage: str
+    """Newest stage of training."""
+    size: tuple[int, int]
+    """[height, width] of the frames that it saw."""
+    fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
+    """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
+    the control that a network has to beat. None where no warp was known."""

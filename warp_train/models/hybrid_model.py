@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from warp_train.models.backbones import build_backbone
-from warp_train.models.config import ModelConfig
+from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.coord_channels import NUM_COORD_CHANNELS, coord_channels
 from warp_train.models.heads_parametric import ParametricHead
 from warp_train.models.heads_residual import ResidualHead, no_flow
@@ -35,10 +35,17 @@ class HybridModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig | None = None, *, residual_enabled: bool = True) -> None:
+    def __init__(
+        self,
+        config: ModelConfig | None = None,
+        *,
+        residual_enabled: bool = True,
+        trained_on: TrainedOn | None = None,
+    ) -> None:
         super().__init__()
         self.config = config or ModelConfig()
         self.residual_enabled = residual_enabled
+        self.trained_on = trained_on
         backbone = build_backbone(self.config, 3 + NUM_COORD_CHANNELS, NUM_LINE_CHANNELS)
         self.backbone = backbone.module
         self.parametric_head = ParametricHead(backbone.channels, self.config.param_bounds)

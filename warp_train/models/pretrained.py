@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from warp_train.errors import WarpTrainError
-from warp_train.models.config import ModelConfig
+from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.hybrid_model import HybridModel
 from warp_train.section import config_differences
 
@@ -24,8 +24,12 @@ CONFIG_FILE = "config.json"
 
 def model_description(model: HybridModel) -> dict[str, Any]:
     """What `config.json` holds: enough to build the network that the weights fit."""
-    config = model.config.model_dump(mode="json")
-    return {"model": config, "residual_enabled": model.residual_enabled}
+    trained_on = model.trained_on.model_dump(mode="json") if model.trained_on else None
+    return {
+        "model": model.config.model_dump(mode="json"),
+        "residual_enabled": model.residual_enabled,
+        "trained_on": trained_on,
+    }
 
 
 def save_pretrained(model: HybridModel, folder: Path) -> None:
@@ -39,13 +43,15 @@ def save_pretrained(model: HybridModel, folder: Path) -> None:
 
 
 def from_pretrained(folder_or_id: str | Path) -> HybridModel:
-    """Loads a checkpoint folder, or a hub repository by its id, onto the CPU.
+    """Loads MODEL onto the CPU: a checkpoint folder, a run folder (its `best`) or a hub id.
 
     Raises:
         WarpTrainError: if a file is missing, broken, or does not fit the network it describes.
     """
     folder = Path(folder_or_id)
-    if not folder.is_dir():
+    if (folder / "best").is_dir():
+        folder = folder / "best"
+    elif not folder.is_dir():
         folder = _download(str(folder_or_id))
     model = _build(folder / CONFIG_FILE)
     load_weights(model, folder, model_description(model))
@@ -140,10 +146,18 @@ def _build(path: Path) -> HybridModel:
         config = ModelConfig.model_validate(description["model"]).model_copy(
             update={"pretrained": False}  # the weights come from the checkpoint
         )
-        return HybridModel(config, residual_enabled=bool(description["residual_enabled"]))
+        known = description["trained_on"]
+        return HybridModel(
+            config,
+            residual_enabled=bool(description["residual_enabled"]),
+            trained_on=None if known is None else TrainedOn.model_validate(known),
+        )
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise WarpTrainError(f"{path}: model.{key}: {first['msg']} ({first['input']!r})") from error
+        section = "trained_on" if error.title == TrainedOn.__name__ else "model"
+        raise WarpTrainError(
+            f"{path}: {section}.{key}: {first['msg']} ({first['input']!r})"
+        ) from error
     except (KeyError, TypeError) as error:
         raise WarpTrainError(f"{path}: does not describe a warp_train model ({error})") from error

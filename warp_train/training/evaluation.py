@@ -1,6 +1,6 @@
 """Measures warps on unseen samples: a network's, and the control rows beside it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from warp_train.data import Batch
 from warp_train.geometry import (
     apply_lens,
+    build_parametric_grid,
     end_point_error,
     evaluate_safety,
+    fit_lens,
     identity_grid,
     jacobian_stats,
     warp_image,
@@ -28,7 +30,7 @@ Measure = Callable[[Batch], tuple[BackendOutput, Tensor, dict[str, Tensor]]]
 """Batch → the warp, its total loss and the loss's parts."""
 Table = dict[str, dict[str, float]]
 
-FIXED_GRID_NODES = (33, 49)
+MEDIAN_NODES = (33, 49)
 
 
 def network_measure(
@@ -43,67 +45,56 @@ def network_measure(
     return measure
 
 
-def grid_measure(grid: Tensor | None, recipe: Recipe, loss: CompositeLoss) -> Measure:
-    """What one warp for every photo makes of a batch; None is the identity.
-
-    Args:
-        grid: `[h, w, 2]` displacements from the identity, at any resolution.
-    """
+def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -> Measure:
+    """What one lens for every photo makes of a batch."""
 
     def measure(batch: Batch) -> tuple[BackendOutput, Tensor, dict[str, Tensor]]:
         image = batch["input_image"]
-        size = image.shape[-2:]
-        final = identity_grid(*size, image.device)[None]
-        if grid is not None:
-            fine = F.interpolate(
-                grid.to(image.device).permute(2, 0, 1)[None],
-                size,
-                mode="bilinear",
-                align_corners=True,
-            )
-            final = final + fine.permute(0, 2, 3, 1)
-        final = final.expand(len(image), -1, -1, -1)
-        warped = warp_image(image, final, recipe.warp.mode, recipe.warp.padding_mode)
+        lens = torch.tensor([params], device=image.device)
+        grid = build_parametric_grid(lens, *image.shape[-2:]).expand(len(image), -1, -1, -1)
+        warped = warp_image(image, grid, recipe.warp.mode, recipe.warp.padding_mode)
         total, parts = loss(
             warped,
             batch["target_image"],
-            final_grid=final,
+            final_grid=grid,
             target_grid=true_grid(batch),
             residual_flow=no_flow(image),
         )
         out: BackendOutput = {
             "pred_image": warped,
-            "final_grid": final,
-            "warp_stats": jacobian_stats(final),
+            "final_grid": grid,
+            "warp_stats": jacobian_stats(grid),
         }
         return out, total, parts
 
     return measure
 
 
-def median_warp(batches: Iterable[Batch]) -> Tensor | None:
-    """The fixed warp: the pointwise median of known warps, as displacements `[h, w, 2]`.
+def median_lens(batches: Iterable[Batch], size: tuple[int, int]) -> tuple[float, ...] | None:
+    """The fixed warp: the lens that fits the pointwise median of known warps, for frames of `size`.
 
-    None if no sample knows its warp. It is the best that a single warp for every photo could do,
-    and the row that a network has to beat before it has learned anything about *this* photo.
+    None if no sample knows its warp. It is about the best that a single warp for every photo could
+    do, and the row that a network has to beat before it has learned anything about *this* photo.
     """
-    nodes = identity_grid(*FIXED_GRID_NODES)
+    nodes = identity_grid(*MEDIAN_NODES)
     grids = []
     for batch in batches:
         if "target_grid" in batch:
             coarse = F.interpolate(
                 batch["target_grid"].permute(0, 3, 1, 2),
-                FIXED_GRID_NODES,
+                MEDIAN_NODES,
                 mode="bilinear",
                 align_corners=True,
             ).permute(0, 2, 3, 1)
         else:
             points = nodes.expand(len(batch["target_params"]), -1, -1, -1)
-            size = batch["target_image"].shape[-2:]
             coarse = apply_lens(points, batch["target_params"].float(), *size)
         grids.append(coarse[torch.isfinite(coarse).flatten(1).all(1)])
     known = torch.cat(grids)
-    return known.median(0).values - nodes if len(known) else None
+    if not len(known):
+        return None
+    lens = fit_lens(nodes.reshape(-1, 2), known.median(0).values.reshape(-1, 2), *size)
+    return tuple(lens.tolist())
 
 
 @torch.no_grad()

@@ -33,6 +33,8 @@ class Feed:
 
     steps_per_epoch: int
     global_batch: int
+    size: tuple[int, int]
+    """(height, width) of the frames."""
     train: Callable[[int], Iterator[Batch]]
     """Endless micro-batches, from an optimizer step on."""
     validation: Callable[[], Iterable[Batch]]
@@ -105,7 +107,12 @@ def _source_feed(recipe: Recipe, data: Data, accelerator: Accelerator) -> Feed:
 
     order = sampler(0)
     return Feed(
-        order.steps_per_epoch, order.global_batch, train, lambda: batches(val_loader), first_samples
+        order.steps_per_epoch,
+        order.global_batch,
+        recipe.data.size,
+        train,
+        lambda: batches(val_loader),
+        first_samples,
     )
 
 
@@ -149,8 +156,8 @@ def _external_feed(recipe: Recipe, data: Data, accelerator: Accelerator) -> Feed
         count = -(-FIXED_WARP_SAMPLES // len(probe["input_image"]))
         return itertools.islice(one_pass(data.train, "train"), count)
 
-    batch = len(probe["input_image"])
-    return Feed(per_epoch, batch * accum * world, train, validation, first_samples)
+    batch, _, height, width = probe["input_image"].shape
+    return Feed(per_epoch, batch * accum * world, (height, width), train, validation, first_samples)
 
 
 def _probe(loader: Any, batch_size: int, where: str) -> tuple[Batch, int]:

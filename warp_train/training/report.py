@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.models import HybridModel, from_pretrained
 from warp_train.training.checkpoint_folder import (
     STATE_FILE,
@@ -14,9 +15,8 @@ from warp_train.training.checkpoint_folder import (
 from warp_train.training.debug_dump import before_after, save_picture, stacked
 from warp_train.training.evaluation import (
     Table,
-    grid_measure,
+    lens_measure,
     measure_all,
-    median_warp,
     network_measure,
 )
 from warp_train.training.progress import results_table
@@ -53,10 +53,9 @@ def measure_stages(
 
     Collective: call on every rank. None if `stop` said so.
     """
-    measures = {"identity": grid_measure(None, run.recipe, run.loss)}
-    fixed = median_warp(run.feed.first_samples())
-    if fixed is not None:
-        measures["fixed_warp"] = grid_measure(fixed, run.recipe, run.loss)
+    measures = {"identity": lens_measure(IDENTITY_PARAMS, run.recipe, run.loss)}
+    if run.fixed_warp is not None:
+        measures["fixed_warp"] = lens_measure(run.fixed_warp, run.recipe, run.loss)
     for stage, folder in checkpoints.items():
         model = _load(folder, run)
         measures[stage] = network_measure(

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from warp_train.data import Batch
 from warp_train.losses import CompositeLoss
-from warp_train.models import HybridModel, load_weights, model_description
+from warp_train.models import HybridModel, TrainedOn, load_weights, model_description
 from warp_train.recipe import Recipe
 from warp_train.training.bad_samples import BadSamples
 from warp_train.training.checkpoint_folder import find_checkpoint
@@ -21,6 +21,7 @@ from warp_train.training.checkpointing import (
     restore_checkpoint,
     save_checkpoint,
 )
+from warp_train.training.evaluation import median_lens
 from warp_train.training.feeding import Data, Feed, build_feed
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
@@ -67,6 +68,11 @@ class Run:
         return self.step // self.feed.steps_per_epoch
 
     @property
+    def fixed_warp(self) -> tuple[float, ...] | None:
+        """The lens that fits the median of the training warps, where they are known."""
+        return self.model.trained_on.fixed_warp if self.model.trained_on else None
+
+    @property
     def residual_enabled(self) -> bool:
         return self.model.residual_enabled
 
@@ -99,6 +105,11 @@ def start_run(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = build_feed(recipe, data, accelerator)
+    model.trained_on = TrainedOn(
+        stage=recipe.stage,
+        size=feed.size,
+        fixed_warp=median_lens(feed.first_samples(), feed.size),
+    )
     total_steps = recipe.train.epochs * feed.steps_per_epoch
     if recipe.train.max_steps is not None:
         total_steps = min(total_steps, recipe.train.max_steps)

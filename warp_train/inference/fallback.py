@@ -1,0 +1,73 @@
+"""No warp touches a photo unchecked: what is refused falls back to something tamer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from warp_train.geometry import IDENTITY_PARAMS, SafetyConfig, SafetyReport, evaluate_safety
+from warp_train.inference.photo_warp import PhotoWarp, frame_points
+
+Mode = Literal["hybrid", "lens", "lens_clamped", "unchanged"]
+
+CONSERVATIVE_BOUNDS = (0.1, 0.04, 0.02, 0.002, 0.002, 0.02, 0.02, 0.05)
+"""Largest deviations from the identity of the last lens that is tried: what is left of them cannot
+fold, whatever their combination."""
+
+_CHECKED_SIDE = 1024
+"""Nodes along the long side that a warp is checked at. A lens is a polynomial and a residual has
+far fewer nodes than these: between two neighbours the area changes by less than `min_det`."""
+
+
+@dataclass(frozen=True)
+class SafeWarp:
+    """The first warp of the chain that passed, and why those before it did not."""
+
+    warp: PhotoWarp
+    mode: Mode
+    report: SafetyReport
+    """Of `warp`."""
+    refused: tuple[str, ...]
+    """One line for each mode that was refused, as `hybrid: det_min -0.2 is below 0.05`."""
+
+
+def choose_warp(
+    said: PhotoWarp, height: int, width: int, limits: SafetyConfig | None = None
+) -> SafeWarp:
+    """The first of hybrid, lens only, conservative lens and identity that is safe for the photo."""
+    refused: list[str] = []
+    for mode, warp in _chain(said):
+        report = check_warp(warp, height, width, limits)
+        if report["safe"] or mode == "unchanged":
+            break
+        refused.append(f"{mode}: {'; '.join(report['reasons'])}")
+    return SafeWarp(warp, mode, report, tuple(refused))
+
+
+def check_warp(
+    warp: PhotoWarp, height: int, width: int, limits: SafetyConfig | None = None
+) -> SafetyReport:
+    """The safety of a warp on a photo of `height` × `width`, at up to 1024 nodes a side."""
+    scale = min(1.0, _CHECKED_SIDE / max(height, width))
+    nodes = frame_points(max(2, round(height * scale)), max(2, round(width * scale)))
+    grid = warp.sources(nodes, height, width)
+    residual = None if warp.residual is None else warp.residual_at(nodes)[None]
+    return evaluate_safety(grid[None], residual, limits)
+
+
+def _chain(said: PhotoWarp) -> Iterator[tuple[Mode, PhotoWarp]]:
+    if said.residual is not None:
+        yield "hybrid", said
+    yield "lens", PhotoWarp(said.params)
+    yield "lens_clamped", PhotoWarp(_conservative(said.params))
+    yield "unchanged", PhotoWarp(said.params.new_tensor(IDENTITY_PARAMS))
+
+
+def _conservative(params: Tensor) -> Tensor:
+    identity, bounds = params.new_tensor(IDENTITY_PARAMS), params.new_tensor(CONSERVATIVE_BOUNDS)
+    deviation = torch.nan_to_num(params - identity, nan=0.0)
+    return identity + deviation.clamp(-bounds, bounds)

@@ -1,0 +1,118 @@
+"""A trained model at work: it looks at a small copy of a photo and says how to warp the photo."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from warp_train.data.frames import (
+    fit_image,
+    fit_ratio,
+    is_across,
+    turn_image,
+    turn_lens,
+)
+from warp_train.data.samples import Image, to_tensor
+from warp_train.errors import WarpTrainError
+from warp_train.geometry import rescale_params
+from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.models import HybridModel, from_pretrained
+
+_DEFAULT_SIZE = (192, 288)  # for weights without a record of their training
+_LEAST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with all that is needed to ask it about photos."""
+
+    model: HybridModel
+    device: torch.device
+    model_hash: str
+    """Names the weights: 16 hex digits of the SHA-256 over their names and values."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frames that the model was trained on."""
+        return self.model.trained_on.size if self.model.trained_on else _DEFAULT_SIZE
+
+    @torch.inference_mode()
+    def predict(self, photo: Image) -> PhotoWarp:
+        """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size.
+
+        The model sees it turned to the orientation that it was trained in, at its own aspect, with
+        the area of the training frames.
+        """
+        across = is_across(photo.shape, self.size)
+        seen = turn_image(photo) if across else photo
+        small = _network_size(seen.shape[:2], self.size)
+        frame = to_tensor(fit_image(seen, small)).to(self.device)
+        said = self.model(frame[None])
+        lens = rescale_params(said["params"][0].double().cpu(), 1 / fit_ratio(seen.shape, small))
+        flow = said["residual_flow"][0].float().cpu() if self.model.residual_enabled else None
+        if across:
+            lens = torch.from_numpy(_turn_lens_back(lens.numpy()))
+            flow = None if flow is None else _turn_flow_back(flow)
+        return PhotoWarp(lens, None if flow is None else _in_grid_units(flow))
+
+
+def load_predictor(model: str | Path, device: str = "auto") -> Predictor:
+    """Loads MODEL: a run folder, a checkpoint folder or a hub id.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `mps`; `auto` takes a GPU where there is one.
+
+    Raises:
+        WarpTrainError: it is none of these, it is damaged, or the device is not there.
+    """
+    chosen = _device(device)
+    network = from_pretrained(model).eval()
+    digest = _hash(network)
+    network = network.to(chosen, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Predictor(network, chosen, digest)
+
+
+def _device(name: str) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next((kind for kind, there in available.items() if there), "cpu")
+    elif not available.get(name, True):
+        raise WarpTrainError(f"--device {name}: there is no such device here")
+    return torch.device(name)
+
+
+def _hash(network: HybridModel) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _network_size(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
+    """The aspect of `shape` at the area of `size`."""
+    scale = (size[0] * size[1] / (shape[0] * shape[1])) ** 0.5
+    height, width = (max(_LEAST_SIDE, round(side * scale)) for side in shape[:2])
+    return height, width
+
+
+def _turn_lens_back(lens: np.ndarray) -> np.ndarray:
+    for _ in range(3):
+        lens = turn_lens(lens)
+    return lens
+
+
+def _turn_flow_back(flow: Tensor) -> Tensor:
+    """A flow `[2, h, w]` of the frame after `turn_image`, in that before: a clockwise turn."""
+    dx, dy = flow.rot90(-1, (1, 2))
+    return torch.stack((-dy, dx))
+
+
+def _in_grid_units(flow: Tensor) -> Tensor:
+    rows, columns = flow.shape[1:]
+    unit = flow.new_tensor((2 / max(columns - 1, 1), 2 / max(rows - 1, 1)))
+    return flow.permute(1, 2, 0) * unit
