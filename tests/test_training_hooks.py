@@ -1,6 +1,7 @@
 """What plugs into training: warp backends and the proxy scorer."""
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import torch
 
 from warp_train.errors import WarpTrainError
 from warp_train.recipe_sections import WarpConfig
-from warp_train.training.protocols import ProxyResult, check_backend_output
-from warp_train.training.proxy_hooks import ProxyHook, load_scorer, mean_scores
+from warp_train.training import proxy_hooks
+from warp_train.training.protocols import check_backend_output
+from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
+from warp_train.training.proxy_scoring import load_scorer
 from warp_train.training.warp_backends import get_backend
 
 PARAMS = torch.tensor([[-0.2, 0.05, 0.01, 0.003, -0.004, 0.02, -0.01, 1.1]])
@@ -95,11 +98,11 @@ def test_a_backend_that_breaks_the_contract_is_told_the_key() -> None:
 
 
 SCORERS = """
-calls = 0
+import os
+import signal
+import time
 
 def brightness(pred, gt, config):
-    global calls
-    calls += 1
     assert pred.shape == gt.shape == (6, 8, 3) and config is None
     score = float(pred.mean())
     return {
@@ -116,6 +119,16 @@ def incomplete(pred, gt, config):
 
 def beyond(pred, gt, config):
     return {**brightness(pred, gt, config), "total_score": 40.0}
+
+def slow(pred, gt, config):
+    time.sleep(0.25)
+    return brightness(pred, gt, config)
+
+def hangs(pred, gt, config):
+    time.sleep(600)
+
+def dies(pred, gt, config):
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -125,26 +138,85 @@ def scorers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.syspath_prepend(tmp_path)
     yield "toy_scorers"
     sys.modules.pop("toy_scorers", None)
+    load_scorer.cache_clear()
 
 
-def score(name: str, said: list[str], batches: int = 1) -> list[ProxyResult]:
-    hook = ProxyHook(load_scorer(name, said.append), said.append)
-    pred = torch.stack([torch.full((3, 6, 8), 0.25), torch.full((3, 6, 8), 0.75)])
-    results: list[ProxyResult] = []
-    for _ in range(batches):
-        results += hook.score_batch(pred, pred)
-    return results
+def dark_and_bright() -> torch.Tensor:
+    return torch.stack([torch.full((3, 6, 8), 0.25), torch.full((3, 6, 8), 0.75)])
 
 
-def test_scores_are_averaged_over_pictures(scorers: str) -> None:
+def score(
+    name: str, said: list[str], batches: int = 1, workers: int = 0, max_samples: int = 99
+) -> ProxyScores | None:
+    with ProxyHook(name, said.append, workers=workers, max_samples=max_samples) as hook:
+        hook.begin(step=7, epoch=2)
+        for _ in range(batches):
+            hook.submit(dark_and_bright(), dark_and_bright())
+        return hook.wait_for()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_scores_are_averaged_over_pictures(workers: int, scorers: str) -> None:
     said: list[str] = []
-    metrics = mean_scores(score(f"{scorers}:brightness", said))
-    assert metrics["proxy/total_score"] == pytest.approx(0.5)
-    assert metrics["proxy/edge"] == pytest.approx(0.25)
-    assert metrics["proxy/hard_fail_frac"] == 0.5
+    scores = score(f"{scorers}:brightness", said, batches=3, workers=workers)
+    assert scores is not None
+    assert (scores.step, scores.epoch) == (7, 2)
+    assert scores.values["proxy/total_score"] == pytest.approx(0.5)
+    assert scores.values["proxy/edge"] == pytest.approx(0.25)
+    assert scores.values["proxy/hard_fail_frac"] == 0.5
     assert said == []
 
 
+def test_no_more_pictures_are_scored_than_asked_for(scorers: str) -> None:
+    scores = score(f"{scorers}:brightness", [], batches=3, max_samples=3)
+    assert scores is not None
+    assert scores.values["proxy/total_score"] == pytest.approx((0.25 + 0.75 + 0.25) / 3)
+
+
+def test_training_goes_on_until_the_scores_are_there_and_gets_them_once(scorers: str) -> None:
+    said: list[str] = []
+    with ProxyHook(f"{scorers}:slow", said.append, workers=1, max_samples=40) as hook:
+        assert hook.collect() is None
+        hook.begin(1, 0)
+        began = time.monotonic()
+        hook.submit(dark_and_bright(), dark_and_bright())
+        assert hook.collect() is None
+        assert time.monotonic() - began < 0.45
+        scores = hook.wait_for()
+        assert scores is not None
+        assert time.monotonic() - began > 0.5
+        assert hook.collect() is None
+        assert hook.wait_for() is None
+        hook.begin(2, 0)
+        for _ in range(20):
+            hook.submit(dark_and_bright(), dark_and_bright())
+        hook.begin(3, 0)  # an interrupted validation's pictures are nobody's any more
+        hook.submit(dark_and_bright()[:1], dark_and_bright()[:1])
+        deadline = time.monotonic() + 5  # half of what all of them would take
+        while (scores := hook.collect()) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert scores is not None
+        assert (scores.step, scores.values["proxy/total_score"]) == (3, 0.25)
+    assert said == []
+
+
+@pytest.mark.parametrize("patience", ["_STUCK_S", "_HURRY_S"])
+def test_a_scorer_that_hangs_is_not_waited_for(
+    patience: str, scorers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proxy_hooks, patience, 0.5)
+    said: list[str] = []
+    with ProxyHook(f"{scorers}:hangs", said.append, workers=1, max_samples=2) as hook:
+        hook.begin(8, 0)
+        hook.submit(dark_and_bright(), dark_and_bright())
+        began = time.monotonic()
+        assert hook.wait_for(hurry=lambda: patience == "_HURRY_S") is None
+        assert time.monotonic() - began < 5
+        assert hook.room == 0
+    assert said == ["proxy.scorer is switched off: 2 pictures of step 8 are still not scored"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -153,17 +225,30 @@ def test_scores_are_averaged_over_pictures(scorers: str) -> None:
         ("beyond", r"total_score is 40.0, expected 0..1"),
     ],
 )
-def test_a_failing_scorer_warns_once_and_is_off(scorers: str, name: str, reason: str) -> None:
+def test_a_failing_scorer_warns_once_and_is_off(
+    scorers: str, name: str, reason: str, workers: int
+) -> None:
     said: list[str] = []
-    assert score(f"{scorers}:{name}", said, batches=3) == []
+    with ProxyHook(f"{scorers}:{name}", said.append, workers=workers, max_samples=99) as hook:
+        for step in range(3):
+            hook.begin(step, 0)
+            hook.submit(dark_and_bright(), dark_and_bright())
+            assert hook.wait_for() is None
     assert len(said) == 1
     assert reason in said[0]
     assert "\n" not in said[0]
 
 
-@pytest.mark.parametrize("name", ["no_such_module:score", "toy_scorers:no_such_function"])
-def test_a_scorer_that_cannot_be_imported_warns_once(scorers: str, name: str) -> None:
+def test_a_scorer_that_dies_warns_once_and_is_off(scorers: str) -> None:
     said: list[str] = []
-    assert mean_scores(score(name, said, batches=2)) == {}
+    assert score(f"{scorers}:dies", said, workers=1) is None
+    assert said == ["proxy.scorer is switched off: its process died (exit code -9)"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("name", ["no_such_module:score", "toy_scorers:no_such_function"])
+def test_a_scorer_that_cannot_be_imported_warns_once(scorers: str, name: str, workers: int) -> None:
+    said: list[str] = []
+    assert score(name, said, batches=2, workers=workers) is None
     assert len(said) == 1
     assert name in said[0]

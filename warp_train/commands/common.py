@@ -6,6 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from warp_train.errors import WarpTrainError
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -41,6 +44,32 @@ def text(value: str) -> str:
 def say(line: str) -> None:
     """One line to the user, on standard error."""
     print(f"warp-train: {line}", file=sys.stderr)
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Says at once what would otherwise come to light after all the work.
+
+    Raises:
+        WarpTrainError: `path` cannot be written to; it names the option.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise WarpTrainError(f"{option} {path}: is a folder")
+    if not path.absolute().parent.is_dir():
+        raise WarpTrainError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise WarpTrainError(f"{option} {path}: its folder cannot be written to")
+
+
+def write_result(option: str, path: Path, content: str) -> None:
+    """Writes what a command was asked for, whole or not at all."""
+    from warp_train.training.run_folder import write_atomically
+
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise WarpTrainError(f"{option} {path}: {error.strerror}") from error
 
 
 def rank() -> int:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,9 +13,9 @@ from warp_train.training.guardrails import FiniteGuard, WarningLedger, guardrail
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.meter import Meter
 from warp_train.training.progress import EpochProgress
-from warp_train.training.proxy_hooks import ProxyHook
+from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
 from warp_train.training.run import Run, save
-from warp_train.training.run_folder import METRICS_FILE, MetricsWriter
+from warp_train.training.run_folder import METRICS_FILE, MetricsWriter, is_scored
 from warp_train.training.step import (
     StepOutput,
     diagnostics,
@@ -23,7 +24,34 @@ from warp_train.training.step import (
     worst_or_mean,
 )
 from warp_train.training.trackers import Trackers
-from warp_train.training.validation import note_best, show, validate
+from warp_train.training.validation import ended_epoch, note_best, score_again, show, validate
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Where the loop's numbers go, and the scores that are still to come."""
+
+    metrics: MetricsWriter
+    trackers: Trackers
+    proxy: ProxyHook | None
+
+    def write(self, split: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        self.metrics.write(step, epoch, split, values)
+        self.trackers.log(split, values, step)
+
+    def collect(self) -> None:
+        """Writes the last validation's proxy scores if they have come meanwhile."""
+        if self.proxy:
+            self._write_scores(self.proxy.collect())
+
+    def settle(self, interrupts: Interrupts) -> None:
+        """Waits for them: what a checkpoint has behind it, no resumed run makes up for."""
+        if self.proxy:
+            self._write_scores(self.proxy.wait_for(lambda: interrupts.received is not None))
+
+    def _write_scores(self, scores: ProxyScores | None) -> None:
+        if scores is not None:
+            self.write("proxy", scores.step, scores.epoch, scores.values)
 
 
 def train(
@@ -42,7 +70,8 @@ def train(
     guard = FiniteGuard(grads_may_overflow=run.accelerator.scaler is not None)
     ledger = WarningLedger()
     with MetricsWriter(run.run_dir / METRICS_FILE, enabled=main) as metrics:
-        if _validation_due(run) and not _validate(run, metrics, trackers, proxy, interrupts):
+        records = _Records(metrics, trackers, proxy)
+        if not _begin(run, records, interrupts):
             return interrupts.received
         batches = feed.train(run.step)
         while run.step < run.total_steps:
@@ -60,20 +89,37 @@ def train(
                     run.step += 1
                     shown = None
                     if run.step % recipe.train.log_every == 0 or run.step == epoch_end:
-                        shown = _log(run, epoch, out, grad_norm, metrics, trackers, ledger)
+                        shown = _log(run, epoch, out, grad_norm, records, ledger)
                     progress.advance(shown)
                     if interrupts.agreed() is not None:
                         guard.flush()
+                        records.settle(interrupts)
                         save(run, interrupted=True)
                         return interrupts.received
                     if _validation_due(run):
                         guard.flush()
-                        if not _validate(run, metrics, trackers, proxy, interrupts):
+                        if not _validate(run, records, interrupts):
                             return interrupts.received
                     elif _save_due(run):
                         guard.flush()
+                        records.settle(interrupts)
                         save(run)
+        records.settle(interrupts)
     return None
+
+
+def _begin(run: Run, records: _Records, interrupts: Interrupts) -> bool:
+    """What is due before the next step: a validation, or the scores that the last one still lacks.
+
+    Returns:
+        False if a signal came in between, after the checkpoint it leads to.
+    """
+    if _validation_due(run):
+        return _validate(run, records, interrupts)
+    validated_here = run.validated_step == run.step
+    if records.proxy and validated_here and not is_scored(run.run_dir / METRICS_FILE, run.step):
+        score_again(run, records.proxy)
+    return True
 
 
 def _optimizer_step(
@@ -123,8 +169,7 @@ def _log(
     epoch: int,
     out: StepOutput,
     grad_norm: Tensor,
-    metrics: MetricsWriter,
-    trackers: Trackers,
+    records: _Records,
     ledger: WarningLedger,
 ) -> dict[str, float]:
     """Writes one line of metrics; what the bar shows of it is returned.
@@ -144,8 +189,8 @@ def _log(
         "samples_per_sec": meter.samples * run.accelerator.num_processes / seconds,
         "data_wait_frac": meter.waited / seconds,
     }
-    metrics.write(run.step, epoch, "train", values)
-    trackers.log("train", values, run.step)
+    records.write("train", run.step, epoch, values)
+    records.collect()
     for cause, message in guardrail_warnings(values, run.bounds, run.recipe.guardrails):
         if run.accelerator.is_main_process:
             ledger.warn(epoch, cause, message)
@@ -166,31 +211,23 @@ def _over_processes(run: Run, named: Mapping[str, Tensor]) -> dict[str, float]:
     return values
 
 
-def _validate(
-    run: Run,
-    metrics: MetricsWriter,
-    trackers: Trackers,
-    proxy: ProxyHook | None,
-    interrupts: Interrupts,
-) -> bool:
+def _validate(run: Run, records: _Records, interrupts: Interrupts) -> bool:
     """Validates and saves; False if a signal came in between, after the checkpoint it leads to.
 
     Collective: call on every rank.
     """
     began = time.perf_counter()
-    values = validate(run, proxy, interrupts.noticed)
+    records.settle(interrupts)
+    values = validate(run, records.proxy, interrupts.noticed)
     if values is None:
         save(run, interrupted=True)
         return False
     run.validated_step = run.step
     best = note_best(run, values)
-    # The epoch that has just ended, not the one about to begin.
-    epoch = max(run.step - 1, 0) // run.feed.steps_per_epoch
-    metrics.write(run.step, epoch, "val", values)
-    trackers.log("val", values, run.step)
+    records.write("val", run.step, ended_epoch(run), values)
     every = run.recipe.tracking.images_every
     if every and run.validations % every == 0 and run.accelerator.is_main_process:
-        show(run, trackers)
+        show(run, records.trackers)
     run.validations += 1
     save(run, best=best)
     run.meter.started += time.perf_counter() - began

@@ -1,9 +1,9 @@
-"""The proxy score during validation: loaded by name, and never a reason to stop training."""
+"""The proxy score of validation pictures: in processes of its own, and never a reason to stop."""
 
-import importlib
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -11,55 +11,132 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from warp_train.training.protocols import ProxyResult, ProxyScorer
+from warp_train.metrics.pool import ScoringError, ScoringPool
+from warp_train.training.protocols import ProxyResult
+from warp_train.training.proxy_scoring import SUB_SCORES, score_picture
 
-SUB_SCORES = ("edge", "line", "grad", "ssim", "mae")
+_LOOK_S = 0.2
+_STUCK_S = 120.0
+"""A scorer that takes longer over a picture is taken to hang."""
+_HURRY_S = 10.0
+"""For all that is left, once a signal has come: who sent it will not wait much longer."""
+
+
+@dataclass(frozen=True)
+class ProxyScores:
+    """The means of one validation."""
+
+    step: int
+    epoch: int
+    values: dict[str, float]
 
 
 class ProxyHook:
-    """Scores validation pictures; after the first failure it warns once and stays silent."""
+    """Scores the pictures of one validation at a time; after a failure it warns once and is off.
 
-    def __init__(self, scorer: ProxyScorer | None, warn: Callable[[str], None]) -> None:
-        self._scorer = scorer
-        self._warn = warn
-
-    def score_batch(self, pred: Tensor, target: Tensor) -> list[ProxyResult]:
-        """Results of `[B, 3, H, W]` pictures in 0..1; empty once the scorer is off."""
-        results: list[ProxyResult] = []
-        for one, truth in zip(_to_rgb(pred), _to_rgb(target), strict=True):
-            if self._scorer is None:
-                return []
-            try:
-                results.append(_checked(self._scorer(one, truth, None)))
-            except Exception as error:  # a plugged-in scorer may raise anything
-                self._warn(f"proxy.scorer is switched off: it failed ({_describe(error)})")
-                self._scorer = None
-                return []
-        return results
-
-
-def load_scorer(name: str, warn: Callable[[str], None]) -> ProxyScorer | None:
-    """Imports the scorer `module:function`; None and a warning if that fails.
-
-    The working directory is importable meanwhile, as it is for `data.external`.
+    `begin`, `submit` each batch, then `collect` or `wait_for` the scores: they are handed out once.
     """
-    module_name, _, function_name = name.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        scorer: ProxyScorer = getattr(importlib.import_module(module_name), function_name)
-    except Exception as error:  # importing runs the user's code
-        warn(f"proxy.scorer {name}: cannot be imported, training goes on ({_describe(error)})")
-        return None
-    finally:
-        sys.path.remove(here)
-    return scorer
+
+    def __init__(
+        self, scorer: str, warn: Callable[[str], None], *, workers: int, max_samples: int
+    ) -> None:
+        """Args:
+        scorer: `module:function`; it is imported where it runs.
+        workers: processes; 0 to score in this one, which then waits.
+        max_samples: pictures of a validation; further ones are not scored.
+        """
+        self._scorer: str | None = scorer
+        self._warn = warn
+        self._max_samples = max_samples
+        self._pool = ScoringPool(score_picture, workers) if workers else None
+        self._place = (0, 0)
+        self._calls: list[Future[Any]] = []
+
+    @property
+    def room(self) -> int:
+        """How many more pictures of this validation are scored."""
+        return self._max_samples - len(self._calls) if self._scorer else 0
+
+    def begin(self, step: int, epoch: int) -> None:
+        """A new validation; forgets what is left of the one before."""
+        for call in self._calls:
+            call.cancel()
+        self._place, self._calls = (step, epoch), []
+
+    def submit(self, pred: Tensor, target: Tensor) -> None:
+        """Has pictures `[B, 3, H, W]` in 0..1 scored, as many as there is room for."""
+        room = max(self.room, 0)
+        if room:
+            pictures = zip(_to_rgb(pred[:room]), _to_rgb(target[:room]), strict=True)
+            self._calls += [self._call(*pair) for pair in pictures]
+
+    def collect(self) -> ProxyScores | None:
+        """The scores, if they are all there by now."""
+        return self._result() if all(call.done() for call in self._calls) else None
+
+    def wait_for(self, hurry: Callable[[], bool] = lambda: False) -> ProxyScores | None:
+        """The scores as soon as they are all there; None if there are none to come.
+
+        Args:
+            hurry: asked while waiting; says that the program has to end soon.
+        """
+        waiting, last_news, deadline = set(self._calls), time.monotonic(), float("inf")
+        while waiting:
+            done, waiting = wait(waiting, _LOOK_S, FIRST_COMPLETED)
+            now = time.monotonic()
+            if done:
+                last_news = now
+            if hurry():
+                deadline = min(deadline, now + _HURRY_S)
+            if waiting and now > min(deadline, last_news + _STUCK_S):
+                self._switch_off(
+                    f"proxy.scorer is switched off: {len(waiting)} pictures of step "
+                    f"{self._place[0]} are still not scored"
+                )
+                return None
+        return self._result()
+
+    def close(self) -> None:
+        """Ends the scoring processes at once."""
+        if self._pool is not None:
+            self._pool.close()
+        self._scorer, self._pool, self._calls = None, None, []
+
+    def __enter__(self) -> "ProxyHook":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _call(self, pred: NDArray[np.float32], target: NDArray[np.float32]) -> Future[Any]:
+        if self._pool is not None:
+            return self._pool.submit(self._scorer, pred, target)
+        here: Future[Any] = Future()
+        here.set_result(score_picture(str(self._scorer), pred, target))
+        return here
+
+    def _result(self) -> ProxyScores | None:
+        """What the finished calls say; a single failure spoils the means, and ends the scoring."""
+        results: list[ProxyResult] = []
+        for call in self._calls:
+            try:
+                result = call.result()
+            except ScoringError as error:
+                result = f"proxy.scorer is switched off: {error}"
+            if isinstance(result, str):
+                self._switch_off(result)
+                return None
+            results.append(result)
+        self._calls = []
+        return ProxyScores(*self._place, mean_scores(results)) if results else None
+
+    def _switch_off(self, why: str) -> None:
+        self._warn(why)
+        self.close()
 
 
 def mean_scores(results: Sequence[ProxyResult]) -> dict[str, float]:
     """Means as metrics: `proxy/total_score`, `proxy/<sub>`, `proxy/hard_fail_frac`."""
-    if not results:
-        return {}
     return {
         "proxy/total_score": fmean(r["total_score"] for r in results),
         **{f"proxy/{sub}": fmean(r["sub_scores"][sub] for r in results) for sub in SUB_SCORES},
@@ -67,26 +144,5 @@ def mean_scores(results: Sequence[ProxyResult]) -> dict[str, float]:
     }
 
 
-def _checked(result: Mapping[str, Any]) -> ProxyResult:
-    """The result with plain numbers; raises on a missing key or a score that is not 0..1."""
-    scores = {"total_score": result["total_score"], **result["sub_scores"]}
-    missing = [sub for sub in SUB_SCORES if sub not in scores]
-    if missing:
-        raise ValueError(f"sub_scores has no {', '.join(missing)}")
-    for key, value in scores.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{key} is {value}, expected 0..1")
-    flags = result["flags"]
-    return {
-        "total_score": float(result["total_score"]),
-        "sub_scores": {sub: float(scores[sub]) for sub in SUB_SCORES},
-        "flags": {"hard_fail": bool(flags["hard_fail"]), "reasons": list(flags["reasons"])},
-    }
-
-
 def _to_rgb(images: Tensor) -> list[NDArray[np.float32]]:
     return list(images.detach().float().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

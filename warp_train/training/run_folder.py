@@ -93,10 +93,17 @@ def truncate_metrics(path: Path, step: int, validated_step: int | None) -> None:
     """
     if not path.exists():
         return
-    until = {"train": step, "val": -1 if validated_step is None else validated_step}
+    validated = -1 if validated_step is None else validated_step
+    until = {"train": step, "val": validated, "proxy": validated}
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if _is_until(line, until)]
     write_atomically(path, "".join(line + "\n" for line in kept))
+
+
+def is_scored(path: Path, step: int) -> bool:
+    """Whether the metrics hold the proxy score of the validation at `step`."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return any(row["step"] == step and "proxy/total_score" in row for row in rows)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -111,11 +118,15 @@ def write_atomically(path: Path, text: str) -> None:
         OSError: from the file system; the file that was there before is untouched.
     """
     incoming = path.with_name(f".incoming-{path.name}")
-    with incoming.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    incoming.replace(path)
+    try:
+        with incoming.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        incoming.replace(path)
+    except OSError:
+        incoming.unlink(missing_ok=True)
+        raise
 
 
 def fsync_path(path: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -23,7 +24,7 @@ from warp_train.training.checkpoint_folder import (
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
-from warp_train.training.proxy_hooks import ProxyHook, load_scorer
+from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.report import format_table, lineage, measure_stages, write_report
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
@@ -58,8 +59,8 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
         step=run.step,
     )
     try:
-        with Interrupts(accelerator) as interrupts:
-            signal = train(run, trackers, _proxy(run), interrupts)
+        with Interrupts(accelerator) as interrupts, _proxy(run) as proxy:
+            signal = train(run, trackers, proxy, interrupts)
             if signal is None:
                 signal = _finish(run, interrupts)
     except BaseException as error:
@@ -140,13 +141,14 @@ def _announce(run: Run, resume: Path | None) -> None:
             log.warning("changed since the checkpoint: %s", difference)
 
 
-def _proxy(run: Run) -> ProxyHook | None:
-    name = run.recipe.proxy.scorer
-    if name is None:
-        return None
-    if not run.accelerator.is_main_process:
-        return ProxyHook(None, log.warning)
-    return ProxyHook(load_scorer(name, log.warning), log.warning)
+def _proxy(run: Run) -> AbstractContextManager[ProxyHook | None]:
+    """The scorer, on the main process: the others have none."""
+    rules = run.recipe.proxy
+    if rules.scorer is None or not run.accelerator.is_main_process:
+        return nullcontext()
+    return ProxyHook(
+        rules.scorer, log.warning, workers=rules.workers, max_samples=rules.max_samples
+    )
 
 
 def _place(

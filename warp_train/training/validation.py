@@ -6,14 +6,16 @@ from contextlib import nullcontext
 
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
 from warp_train.data import Batch
 from warp_train.errors import WarpTrainError
+from warp_train.training.bad_samples import without_stand_ins
 from warp_train.training.checkpoint_state import BestMetric
 from warp_train.training.debug_dump import Picture, panel, save_panels
-from warp_train.training.evaluation import measure_all, network_measure
-from warp_train.training.protocols import ProxyResult
-from warp_train.training.proxy_hooks import ProxyHook, mean_scores
+from warp_train.training.evaluation import Measure, measure_all, network_measure
+from warp_train.training.protocols import BackendOutput
+from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.run import Run
 from warp_train.training.step import forward_step, to_device
 from warp_train.training.trackers import Trackers
@@ -26,13 +28,15 @@ def validate(
 ) -> dict[str, float] | None:
     """Metrics of the weights to be saved, on all validation samples; None if `stop` said so.
 
-    Collective: call on every rank.
+    Those of the proxy are among them only if they choose the best; otherwise `proxy` has them, or
+    will have them. Collective: call on every rank.
+
+    Args:
+        proxy: None on all but the main process, or where nothing is to be scored.
     """
     run.model.eval()
     random_state = torch.get_rng_state()
-    measure = network_measure(
-        run.model, run.backend, run.loss, residual_enabled=run.residual_enabled
-    )
+    measure = _measure(run, proxy)
     with run.ema.swapped(run.model) if run.ema else nullcontext():
         table = measure_all(
             {"model": measure},
@@ -48,9 +52,12 @@ def validate(
         metrics = table["model"]
         if not metrics:
             raise WarpTrainError("data: there is no validation sample that can be read")
-        if proxy is not None and run.accelerator.is_main_process:
-            metrics |= _proxy_scores(run, proxy)
     run.model.train()
+    if proxy is not None and run.recipe.validation.best_metric.startswith("proxy/"):
+        scores = proxy.wait_for(hurry=stop)
+        if scores is None and stop():
+            return None  # a best chosen by anything else would be another one
+        metrics |= scores.values if scores else {}
     shared: list[dict[str, float]] = broadcast_object_list([metrics], from_process=0)
     return shared[0]
 
@@ -108,15 +115,45 @@ def show(run: Run, trackers: Trackers) -> None:
 
 
 @torch.no_grad()
-def _proxy_scores(run: Run, proxy: ProxyHook) -> dict[str, float]:
-    results: list[ProxyResult] = []
-    for batch in _shown(run, run.recipe.proxy.max_samples):
-        room = run.recipe.proxy.max_samples - len(results)
-        out = forward_step(
-            run.model, batch, run.backend, run.loss, residual_enabled=run.residual_enabled
-        )
-        results += proxy.score_batch(out.warp["pred_image"][:room], batch["target_image"][:room])
-    return mean_scores(results)
+def score_again(run: Run, proxy: ProxyHook) -> None:
+    """Has the pictures of the last validation scored whose weights the run starts from.
+
+    For a run that was killed after it had saved them, but before their scores were there.
+    """
+    run.model.eval()
+    random_state = torch.get_rng_state()
+    measure = _measure(run, proxy)
+    with run.ema.swapped(run.model) if run.ema else nullcontext():
+        for batch in run.feed.validation():
+            batch = to_device(without_stand_ins(batch), run.accelerator.device)
+            if len(batch["index"]):
+                measure(batch)
+            if not proxy.room:
+                break
+    torch.set_rng_state(random_state)
+    run.model.train()
+
+
+def ended_epoch(run: Run) -> int:
+    """The epoch that has just ended, not the one about to begin."""
+    return max(run.step - 1, 0) // run.feed.steps_per_epoch
+
+
+def _measure(run: Run, proxy: ProxyHook | None) -> Measure:
+    """What the network makes of a batch, and of which the proxy gets its share as it comes."""
+    measure = network_measure(
+        run.model, run.backend, run.loss, residual_enabled=run.residual_enabled
+    )
+    if proxy is None:
+        return measure
+    proxy.begin(run.step, ended_epoch(run))
+
+    def scored(batch: Batch) -> tuple[BackendOutput, Tensor, dict[str, Tensor]]:
+        warp, total, parts = measure(batch)
+        proxy.submit(warp["pred_image"], batch["target_image"])
+        return warp, total, parts
+
+    return scored
 
 
 def _shown(run: Run, samples: int) -> Iterator[Batch]:
@@ -131,8 +168,7 @@ def _shown(run: Run, samples: int) -> Iterator[Batch]:
 
 def _keep_first(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
     """Passes batches on and remembers the first ones, so that pictures show the same samples."""
-    wanted = max(run.recipe.tracking.num_images, run.recipe.proxy.max_samples)
-    room = wanted if not run.shown else 0
+    room = run.recipe.tracking.num_images if not run.shown else 0
     for batch in batches:
         run.bad.list_unreadable(batch, run.epoch)
         if room > 0:
