@@ -63,7 +63,11 @@ def test_saved_models_come_back_bit_for_bit(tmp_path: Path) -> None:
     model = HybridModel(ModelConfig(backbone="resnet34"), residual_enabled=False).eval()
     torch.nn.init.normal_(model.parametric_head.votes.weight)
     save_pretrained(model, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     again = from_pretrained(tmp_path).eval()
     assert again.config == model.config
     assert again.residual_enabled is False

@@ -1,8 +1,8 @@
 """The `model` section of a recipe."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from warp_train.section import Section
 
@@ -44,13 +44,23 @@ class ModelConfig(Section):
     is 1/16 of the input's size: 1.0 is 16 px of the input."""
 
 
+_Side = Annotated[int, Field(ge=1, le=8192)]  # whoever runs the network builds frames of this size
+
+
 class TrainedOn(Section):
     """What a network was trained on: whoever runs it needs to know."""
 
-    stage: str
+    stage: str = Field(pattern=r"^[\w.-]{1,64}$")
     """Newest stage of training."""
-    size: tuple[int, int]
+    size: tuple[_Side, _Side]
     """[height, width] of the frames that it saw."""
     fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
     """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
     the control that a network has to beat. None where no warp was known."""
+
+    @field_validator("fixed_warp")
+    @classmethod
+    def _is_a_lens(cls, lens: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if lens is not None and lens[-1] <= 0:
+            raise ValueError("the zoom s, the last of the eight, must be above 0")
+        return lens

@@ -1,0 +1,305 @@
+"""`export --to lensfun`: lensfun itself, with the entry loaded, corrects as the lens does."""
+
+import itertools
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lensfunpy
+import numpy as np
+import pytest
+import torch
+from data_helpers import textured
+from PIL import ExifTags
+from PIL import Image as Pillow
+
+from warp_train.cli import main
+from warp_train.geometry import apply_lens
+from warp_train.inference.camera_exif import CameraExif, NoCamera, read_camera
+from warp_train.inference.export_lensfun import PhotoLens, lensfun_database
+from warp_train.inference.lensfun_fit import fit_lensfun, frame_corner, radial_curve
+from warp_train.models import HybridModel, TrainedOn, save_pretrained
+
+Lens = tuple[float, ...]
+CAMERA = CameraExif("Canon", "Canon EOS 5D Mark II", "Acme", "Acme 24-50mm <Wide> & Co --", 24, 1.0)
+BARREL: Lens = (-0.115, 0.045, -0.011, 0.0, 0.0, 0.0, 0.0, 0.955)
+REAL: dict[str, Lens] = {
+    "barrel": BARREL,
+    "weak barrel": (-0.03, 0.004, 0.001, 0.0, 0.0, 0.0, 0.0, 0.99),
+    "pincushion": (0.05, -0.012, 0.002, 0.0, 0.0, 0.0, 0.0, 1.04),
+    "moustache": (-0.12, 0.11, -0.03, 0.0, 0.0, 0.0, 0.0, 0.98),
+    "none": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+}
+
+
+def photo_of(params: Lens, height: int = 2000, width: int = 3000, **changes: Any) -> PhotoLens:
+    camera = CameraExif(**{**vars(CAMERA), **changes})
+    return PhotoLens(Path("photo.jpg"), height, width, params, camera)
+
+
+def entry(photos: list[PhotoLens], **options: Any) -> str:
+    made = lensfun_database(photos, **options)
+    assert made.xml is not None
+    assert not made.left_out
+    return made.xml
+
+
+def lensfun_reads(xml: str, focal: float, crop: float, height: int, width: int) -> Any:
+    """Where lensfun reads some pixels of the corrected photo, and those pixels: `[N, 2]` both."""
+    database = lensfunpy.Database(xml=xml, load_common=False, load_bundled=False)
+    modifier = lensfunpy.Modifier(database.lenses[0], crop, width, height)
+    modifier.initialize(focal, 8.0, 1000.0, scale=1.0, flags=lensfunpy.ModifyFlags.DISTORTION)
+    read = modifier.apply_geometry_distortion()
+    rows, columns = np.arange(0, height, height // 40), np.arange(0, width, width // 60)
+    x, y = np.meshgrid(columns, rows)
+    return read[y, x].reshape(-1, 2).astype(float), np.stack([x, y], -1).reshape(-1, 2)
+
+
+def differences(
+    params: Lens, read: Any, pixels: Any, height: int, width: int
+) -> tuple[float, float]:
+    """(rms, largest) distance in px to the lens's own warp at the zoom that suits best, within the
+    frame that the lens corrects."""
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    offset = (pixels - middle) / middle
+
+    def away(zoom: float) -> Any:
+        points = torch.from_numpy(offset * zoom)
+        lens = torch.tensor([params], dtype=torch.float64)
+        ours = (apply_lens(points[None], lens, height, width)[0].numpy() + 1) * middle
+        inside = (np.abs(offset * zoom) <= 1).all(1)
+        return np.linalg.norm(ours - read, axis=1)[inside]
+
+    low, high = 0.7, 1.4
+    for _ in range(60):
+        a, b = low + 0.382 * (high - low), low + 0.618 * (high - low)
+        low, high = (low, b) if (away(a) ** 2).mean() < (away(b) ** 2).mean() else (a, high)
+    best = away((low + high) / 2)
+    assert len(best) > 0.8 * len(pixels)
+    return float(np.sqrt((best**2).mean())), float(best.max())
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_lensfun_corrects_as_the_lens_does(name: str) -> None:
+    read, pixels = lensfun_reads(entry([photo_of(REAL[name])]), 24, 1.0, 2000, 3000)
+    rms, largest = differences(REAL[name], read, pixels, 2000, 3000)
+    curve = radial_curve(REAL[name], 2000, 3000)
+    assert curve is not None
+    fit = fit_lensfun([curve], 2000, 3000)
+    assert rms == pytest.approx(fit.rms_px, abs=0.05)  # nothing is added but lensfun's float32
+    assert rms < 0.25
+    assert largest < 0.8  # in the outermost corner
+
+
+def test_lensfun_corrects_portrait_photos_and_other_sensors() -> None:
+    """The entry is of 3:2 landscape at crop factor 1; what it corrects is not."""
+    xml = entry([photo_of(BARREL)])
+    read, pixels = lensfun_reads(xml, 24, 1.0, 3000, 2000)
+    assert differences(BARREL, read, pixels, 3000, 2000)[0] < 0.2
+    # A sensor of half the diagonal sees the inner half of the lens: rescaled terms.
+    inner = tuple(k * 0.5**p for k, p in zip(BARREL, (2, 4, 6, 1, 1, 0, 0, 0), strict=True))
+    read, pixels = lensfun_reads(xml, 24, 2.0, 2000, 3000)
+    assert differences((*inner[:7], 1.0), read, pixels, 2000, 3000)[0] < 0.2
+
+
+def test_lensfun_finds_the_entry_for_the_camera() -> None:
+    photos = [photo_of(BARREL), photo_of(BARREL, focal=50.0)]
+    for mount in (None, "Canon EF"):
+        database = lensfunpy.Database(xml=entry(photos, mount=mount))
+        camera = database.find_cameras(CAMERA.maker, CAMERA.camera)[0]
+        lens = database.find_lenses(camera, CAMERA.lens_maker, CAMERA.lens)[0]
+        assert (lens.model, lens.min_focal, lens.max_focal) == (CAMERA.lens, 24, 50)
+
+
+def test_lensfun_finds_a_lens_without_a_name_by_its_camera() -> None:
+    photos = [photo_of(BARREL, maker="Acme", camera="Acme X-1", lens="", crop_factor=2.7)]
+    database = lensfunpy.Database(xml=entry(photos))
+    camera = database.find_cameras("Acme", "Acme X-1")[0]
+    assert camera.crop_factor == pytest.approx(2.7)
+    assert camera.mount[0].islower()
+    lenses = database.find_lenses(camera, loose_search=True)
+    assert [lens.model for lens in lenses] == ["Acme X-1 & compatibles (Standard)"]
+
+
+def test_photos_are_grouped_by_camera_lens_and_focal_length() -> None:
+    photos = [
+        photo_of(REAL[name], focal=focal, lens=lens, camera=camera)
+        for name, (focal, lens, camera) in zip(
+            itertools.cycle(REAL),
+            itertools.product((18.0, 55.0), ("A", "B"), ("one", "two")),
+            strict=False,
+        )
+    ]
+    root = ET.fromstring(entry(photos))
+    assert len(root.findall("lens")) == 4
+    for lens in root.findall("lens"):
+        terms = lens.findall("calibration/distortion")
+        assert [term.get("focal") for term in terms] == ["18", "55"]
+
+
+def test_the_median_of_the_photos_withstands_a_few_wrong_ones() -> None:
+    rng = np.random.default_rng(0)
+    lenses = [
+        tuple(np.add(BARREL, [*rng.normal(0, 0.004, 3), 0, 0, 0, 0, rng.normal(0, 0.03)]))
+        for _ in range(12)
+    ]
+    wrong = [(0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.3), (-0.3, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.8)]
+    xml = entry([photo_of(lens) for lens in [*lenses, *wrong]])
+    read, pixels = lensfun_reads(xml, 24, 1.0, 2000, 3000)
+    assert differences(BARREL, read, pixels, 2000, 3000)[0] < 3
+    assert "14 photos" in xml
+
+
+def test_what_the_fit_says_of_itself() -> None:
+    bends = (-0.10, -0.115, -0.13)
+    curves = [radial_curve((k1, *BARREL[1:]), 2000, 3000) for k1 in bends]
+    known = [curve for curve in curves if curve is not None]
+    one, three = fit_lensfun(known[1:2], 2000, 3000), fit_lensfun(known, 2000, 3000)
+    assert one.spread_pct is None
+    assert three.corner_pct == pytest.approx(one.corner_pct, abs=0.02)
+    # By hand: where the corner goes once half the short side stays where it is.
+    corner, median_corner = frame_corner(2000, 3000), float(np.median([c.corner for c in known]))
+    u, moved = np.linspace(0, 2, 200_001), []
+    for k1 in bends:
+        reads = u * (1 + k1 * u**2 + BARREL[1] * u**4 + BARREL[2] * u**6)
+        still = u[np.searchsorted(reads, 1 / corner)]
+        read = np.interp(median_corner * still, u, reads) * corner
+        moved.append(100 * (read / median_corner - 1))
+    assert three.spread_pct == pytest.approx(np.std(moved, ddof=1), rel=0.01)
+
+
+def test_terms_without_a_place_are_told() -> None:
+    off = (*BARREL[:3], 0.001, 0.0, 0.01, 0.0, BARREL[7])
+    half = np.hypot(2999, 1999) / 2
+    xml = entry([photo_of(off)])
+    assert f"optical centre {0.01 * half:.1f} px off" in xml
+    assert f"tangential terms of up to {0.003 * half:.1f} px" in xml
+
+
+def test_photos_that_cannot_go_in_are_left_out_with_a_reason() -> None:
+    folding = photo_of((-0.8, -0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    square = photo_of(BARREL, 2000, 2000)
+    made = lensfun_database([photo_of(BARREL), photo_of(BARREL), square, folding])
+    assert made.xml is not None
+    reasons = [reason for _, reason in made.left_out]
+    assert reasons == [
+        "its sides are 1.00:1, of most with its lens 1.50:1",
+        "its lens folds inside the photo",
+    ]
+    unknown = lensfun_database([photo_of(BARREL, crop_factor=None)])
+    assert unknown.xml is None
+    assert "--crop-factor" in unknown.left_out[0][1]
+    given = entry([photo_of(BARREL, crop_factor=None)], crop_factor=1.53)
+    assert "<cropfactor>1.53</cropfactor>" in given
+
+
+Write = Callable[[Pillow.Exif], None]
+
+
+def photo_with(path: Path, write: Write) -> Path:
+    exif = Pillow.Exif()
+    write(exif)
+    Pillow.fromarray(textured(64, 96)).save(path, exif=exif)
+    return path
+
+
+def _camera(exif: Pillow.Exif, **tags: Any) -> None:
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "NIKON CORPORATION", "NIKON D7000"
+    inside = exif.get_ifd(ExifTags.IFD.Exif)
+    for name, value in {"FocalLength": 18.0, "LensModel": "18-55mm \x07\nVR", **tags}.items():
+        inside[getattr(ExifTags.Base, name)] = value
+
+
+@pytest.mark.parametrize(
+    ("tags", "crop"),
+    [
+        ({"FocalLengthIn35mmFilm": 27}, 1.5),
+        ({}, None),
+        ({"FocalLengthIn35mmFilm": 0}, None),
+        (_pitch := {"ExifImageWidth": 4928, "ExifImageHeight": 3264}, None),
+        (
+            _sensor := {
+                **_pitch,
+                "FocalPlaneXResolution": 4928 / 23.6,  # px/mm of 23.6 × 15.6 mm
+                "FocalPlaneYResolution": 3264 / 15.6,
+                "FocalPlaneResolutionUnit": 4,
+            },
+            1.529,
+        ),
+        ({**_sensor, "FocalLengthIn35mmFilm": 27}, 1.529),
+        ({**_sensor, "FocalLengthIn35mmFilm": 54}, 3.0),  # resized: the pitch is wrong
+    ],
+)
+def test_the_crop_factor_of_a_photo(
+    tmp_path: Path, tags: dict[str, Any], crop: float | None
+) -> None:
+    camera = read_camera(photo_with(tmp_path / "p.jpg", lambda exif: _camera(exif, **tags)))
+    assert camera.lens == "18-55mm VR"
+    assert camera.lens_maker == camera.maker == "NIKON CORPORATION"
+    assert camera.focal == 18
+    if crop is None:
+        assert camera.crop_factor is None
+    else:
+        assert camera.crop_factor == pytest.approx(crop, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (lambda exif: None, "no EXIF"),
+        (lambda exif: _camera(exif, FocalLength=0.0), "no focal length"),
+        (lambda exif: exif.update({ExifTags.Base.Make: "x"}), "no camera model"),
+    ],
+)
+def test_photos_that_do_not_say_what_took_them(tmp_path: Path, write: Write, said: str) -> None:
+    with pytest.raises(NoCamera, match=said):
+        read_camera(photo_with(tmp_path / "p.jpg", write))
+
+
+def test_exif_that_is_damaged_is_a_reason(tmp_path: Path) -> None:
+    path = photo_with(tmp_path / "p.jpg", lambda exif: _camera(exif, FocalLengthIn35mmFilm=27))
+    whole = path.read_bytes()
+    start = whole.index(b"Exif\0\0") + 6
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        broken = bytearray(whole)
+        for place in rng.integers(start, start + 200, 4):
+            broken[place] = rng.integers(256)
+        path.write_bytes(broken)
+        try:
+            camera = read_camera(path)
+        except NoCamera:
+            continue
+        assert camera.lens.isprintable()
+        assert camera.focal > 0
+
+
+def test_the_command_writes_a_database_that_lensfun_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = TrainedOn(stage="stage1_param_only", size=(64, 96))
+    model = HybridModel(residual_enabled=False, trained_on=trained)
+    torch.nn.init.normal_(model.parametric_head.votes.weight, std=0.02)
+    save_pretrained(model, tmp_path / "model")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, focal in enumerate((18.0, 18.0, 55.0)):
+        tags = {"FocalLength": focal, "FocalLengthIn35mmFilm": round(focal * 1.5)}
+        photo_with(photos / f"{number}.jpg", lambda exif, tags=tags: _camera(exif, **tags))  # type: ignore[misc]
+    photo_with(photos / "none.jpg", lambda exif: None)
+    out = tmp_path / "lens.xml"
+    arguments = ["export", str(tmp_path / "model"), str(photos), "--to", "lensfun"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].endswith("none.jpg: left out: no EXIF")
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == out.read_text(encoding="utf-8")
+    database = lensfunpy.Database(paths=[str(out)], load_common=False, load_bundled=False)
+    (lens,) = database.lenses
+    assert (lens.model, lens.crop_factor) == ("18-55mm VR", 1.5)
+    assert main([*arguments, "--crop-factor", "1.53"]) == 0
+    assert "<cropfactor>1.53</cropfactor>" in capsys.readouterr().out
+    assert main([*arguments[:2], str(photos / "none.jpg"), *arguments[3:]]) == 1
+    assert "no photo is left to make a lensfun entry from" in capsys.readouterr().err

@@ -1,0 +1,124 @@
+"""Which camera and lens took a photo, by its EXIF."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags
+from PIL import Image as Pillow
+
+FULL_FRAME_DIAGONAL = math.hypot(36, 24)  # mm; the crop factor is relative to it
+_MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit: inch, cm, mm, µm
+_CROP_FACTORS = (0.2, 20.0)  # from large format to the smallest phone's
+_AGREEMENT = 0.1  # between the two ways to know the crop factor; one of them is rounded to 1 mm
+_LONGEST_NAME = 100
+
+
+class NoCamera(Exception):  # noqa: N818  # a photo's state, which an export survives
+    """A photo does not say what took it; `str()` is the reason."""
+
+
+@dataclass(frozen=True)
+class CameraExif:
+    """Names are as the camera wrote them, on one line and without control characters."""
+
+    maker: str
+    camera: str
+    lens_maker: str
+    """The camera's where the lens has none."""
+    lens: str
+    """Empty where the photo names no lens: one that is fixed to the camera, most often."""
+    focal: float
+    """mm, to a tenth."""
+    crop_factor: float | None
+    """The diagonal of full frame (43.27 mm) over the sensor's; None where it cannot be known."""
+
+
+def read_camera(path: Path) -> CameraExif:
+    """Reads the EXIF of a photo.
+
+    Raises:
+        NoCamera: it has none, or lacks the camera or the focal length.
+    """
+    tags = _read_tags(path)
+    maker, camera = _name(tags, ExifTags.Base.Make), _name(tags, ExifTags.Base.Model)
+    focal = _number(tags, ExifTags.Base.FocalLength)
+    if not tags:
+        raise NoCamera("no EXIF")
+    if not camera:
+        raise NoCamera("no camera model in its EXIF")
+    if focal is None or round(focal, 1) == 0:
+        raise NoCamera("no focal length in its EXIF")
+    return CameraExif(
+        maker=maker or camera,
+        camera=camera,
+        lens_maker=_name(tags, ExifTags.Base.LensMake) or maker or camera,
+        lens=_name(tags, ExifTags.Base.LensModel),
+        focal=round(focal, 1),
+        crop_factor=_crop_factor(tags, focal),
+    )
+
+
+def _read_tags(path: Path) -> Mapping[int, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF: what is missing is reported
+            with Pillow.open(path) as file:
+                exif = file.getexif()
+                return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
+    except Exception as error:  # parsers raise anything, from struct.error to SyntaxError
+        raise NoCamera(f"EXIF that cannot be read ({type(error).__name__})") from error
+
+
+def _crop_factor(tags: Mapping[int, Any], focal: float) -> float | None:
+    """From the pixels' pitch, unless the equivalent focal length contradicts it; else from that.
+
+    The pitch is the finer of the two, but some programs leave a wrong one when they resize.
+    """
+    equivalent = _number(tags, ExifTags.Base.FocalLengthIn35mmFilm)
+    by_focal = _plausible(None if equivalent is None else equivalent / focal)
+    by_pitch = _plausible(_crop_factor_by_pitch(tags))
+    if by_pitch is None or by_focal is None:
+        return by_pitch if by_focal is None else by_focal
+    return by_pitch if abs(by_pitch / by_focal - 1) <= _AGREEMENT else by_focal
+
+
+def _crop_factor_by_pitch(tags: Mapping[int, Any]) -> float | None:
+    unit = _MM_PER_UNIT.get(int(_number(tags, ExifTags.Base.FocalPlaneResolutionUnit) or 2))
+    sides = [
+        (_number(tags, pixels), _number(tags, per_unit))
+        for pixels, per_unit in (
+            (ExifTags.Base.ExifImageWidth, ExifTags.Base.FocalPlaneXResolution),
+            (ExifTags.Base.ExifImageHeight, ExifTags.Base.FocalPlaneYResolution),
+        )
+    ]
+    if unit is None:
+        return None
+    lengths = [unit * pixels / per_unit for pixels, per_unit in sides if pixels and per_unit]
+    return FULL_FRAME_DIAGONAL / math.hypot(*lengths) if len(lengths) == 2 else None
+
+
+def _plausible(crop_factor: float | None) -> float | None:
+    least, most = _CROP_FACTORS
+    return crop_factor if crop_factor is not None and least <= crop_factor <= most else None
+
+
+def _number(tags: Mapping[int, Any], tag: int) -> float | None:
+    """A positive finite number, or None: cameras write 0 and 0/0 for what they do not know."""
+    try:
+        value = float(tags[tag])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _name(tags: Mapping[int, Any], tag: int) -> str:
+    value = tags.get(tag, "")
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    visible = "".join(char if char.isprintable() else " " for char in text.partition("\0")[0])
+    return " ".join(visible.split())[:_LONGEST_NAME]
