@@ -112,7 +112,7 @@ def _loader(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker if workers else None,
+        worker_init_fn=start_worker if workers else None,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )
@@ -129,7 +129,7 @@ def _end_workers() -> None:
             process.kill()
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
     """A worker is one core's worth of work; more threads would take the trainer's cores.
 
     Ctrl-C reaches every process of a terminal, and a scheduler's SIGTERM every process of a job:

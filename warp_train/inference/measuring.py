@@ -1,0 +1,169 @@
+"""What warps make of one photo pair: the part of `evaluate` that worker processes do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from warp_train.data.decoding import BadSample, decode_image
+from warp_train.data.lenses import Array
+from warp_train.data.samples import Image, to_tensor
+from warp_train.data.sources.manifest import PairItem
+from warp_train.geometry import IDENTITY_PARAMS, end_point_error, jacobian_stats, warp_image
+from warp_train.inference.fallback import Mode
+from warp_train.inference.photo_warp import PhotoWarp, frame_points
+from warp_train.metrics import Score, compute_proxy_score
+
+RowName = Literal["identity", "fixed_warp", "model", "ceiling"]
+ROWS: tuple[RowName, ...] = ("identity", "fixed_warp", "model", "ceiling")
+
+
+class Figures(Score):
+    """The proxy score of a photo after one warp, and the figures of the warp itself."""
+
+    epe_px: float | None
+    """Mean end-point error in pixels of the photo; None where the exact warp is unknown."""
+    negative_det_pct: float
+    """Share of folded pixel cells, in percent."""
+    oob_ratio: float
+    """Share of pixels read from outside the photo, 0..1."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pair and the warp that the model corrects it with. Arrays: it travels between processes."""
+
+    item: PairItem
+    params: Array
+    residual: Array | None
+    mode: Mode
+    refused: tuple[str, ...]
+    """What was tried before `mode`, and why it is not safe."""
+
+    @property
+    def warp(self) -> PhotoWarp:
+        residual = None if self.residual is None else torch.from_numpy(self.residual)
+        return PhotoWarp(torch.from_numpy(self.params), residual)
+
+
+@dataclass(frozen=True)
+class PhotoResult:
+    """A pair that was measured."""
+
+    task: Task
+    size: tuple[int, int]
+    """(height, width) of the photo."""
+    rows: dict[RowName, Figures | None]
+    """None: there is no fixed warp, or the exact one is unknown."""
+
+    def figures(self, row: Literal["identity", "model"]) -> Figures:
+        """Those of a row that every photo has."""
+        figures = self.rows[row]
+        assert figures is not None
+        return figures
+
+
+class FailedPhoto(TypedDict):
+    """A pair that could not be read, and why."""
+
+    image_id: str
+    error: str
+
+
+def failed_photo(item: PairItem, bad: BadSample) -> FailedPhoto:
+    """What is said of a pair that cannot be used."""
+    return {"image_id": item.image_id, "error": printable(str(bad))}
+
+
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: names of files may hold bytes that are no characters."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class Measurer(Dataset[PhotoResult | FailedPhoto]):
+    """Maps tasks to results; a data set so that a `DataLoader` can spread it over processes."""
+
+    def __init__(self, fixed_warp: tuple[float, ...] | None) -> None:
+        self._fixed = None if fixed_warp is None else np.array(fixed_warp)
+
+    def __getitem__(self, task: Task) -> PhotoResult | FailedPhoto:
+        try:
+            photo, target = read_pair(task.item)
+            return measure(task, photo, target, self._fixed)
+        except BadSample as bad:
+            return failed_photo(task.item, bad)
+
+
+def read_pair(item: PairItem) -> tuple[Image, Image]:
+    """Photo and target, RGB uint8 [H, W, 3] of one size.
+
+    Raises BadSample for a file that cannot be used, or a target of another size.
+    """
+    photo, target = decode_image(item.input).pixels, decode_image(item.target).pixels
+    if photo.shape != target.shape:
+        (h, w), (th, tw) = photo.shape[:2], target.shape[:2]
+        raise BadSample(item.input, f"is {w}x{h} px, but its target {tw}x{th}")
+    return photo, target
+
+
+def measure(task: Task, photo: Image, target: Image, fixed_warp: Array | None) -> PhotoResult:
+    """All rows of a pair, at the photo's own resolution and with the same sampling.
+
+    The lenses, `fixed_warp [8]` among them, are in isotropic units and so fit any frame.
+    Raises BadSample if the exact lens is known, but leads nowhere.
+    """
+    height, width = photo.shape[:2]
+    known = bool(np.isfinite(task.item.params).all())
+    true_grid = _grid(_lens(task.item.params), height, width) if known else None
+    if true_grid is not None and not true_grid.isfinite().all():
+        raise BadSample(task.item.input, f"its lens {task.item.params.tolist()} is out of range")
+    warps: dict[RowName, PhotoWarp | None] = {
+        "identity": _lens(np.array(IDENTITY_PARAMS)),
+        "fixed_warp": None if fixed_warp is None else _lens(fixed_warp),
+        "model": task.warp,
+        "ceiling": _lens(task.item.params) if known else None,
+    }
+    rows = {
+        name: None if warp is None else _figures(photo, target, warp, true_grid)
+        for name, warp in warps.items()
+    }
+    return PhotoResult(task, (height, width), rows)
+
+
+def apply_warp(photo: Image, grid: Tensor) -> Image:
+    """The corrected photo, uint8 [H, W, 3], read bilinearly where `grid [1, H, W, 2]` points.
+
+    Rounded to 8 bits, as the target is, and as a file of it would be.
+    """
+    warped = warp_image(to_tensor(photo)[None], grid)[0]
+    pixels: Image = (warped * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(pixels)
+
+
+def corrected(task: Task, photo: Image) -> Image:
+    """The photo as the model corrects it."""
+    return apply_warp(photo, _grid(task.warp, *photo.shape[:2]))
+
+
+def _figures(photo: Image, target: Image, warp: PhotoWarp, true_grid: Tensor | None) -> Figures:
+    grid = _grid(warp, *photo.shape[:2])
+    stats = jacobian_stats(grid)
+    return {
+        "epe_px": None if true_grid is None else float(end_point_error(grid, true_grid)),
+        "negative_det_pct": float(stats["negative_det_pct"]),
+        "oob_ratio": float(stats["oob_ratio"]),
+        **compute_proxy_score(apply_warp(photo, grid), target),
+    }
+
+
+def _grid(warp: PhotoWarp, height: int, width: int) -> Tensor:
+    return warp.sources(frame_points(height, width), height, width)[None]
+
+
+def _lens(params: Array) -> PhotoWarp:
+    return PhotoWarp(torch.from_numpy(params))
