@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,29 +50,69 @@ def test_accelerate_reads_the_configs(name: str, machines: int, processes: int) 
     assert config.mixed_precision == "no"
 
 
-def test_the_slurm_script_is_valid_shell_and_counts_processes(tmp_path: Path) -> None:
+SLURM = {
+    "SLURM_GPUS_ON_NODE": "4",
+    "SLURM_NNODES": "2",
+    "SLURM_JOB_ID": "12345",
+    "SLURM_JOB_NODELIST": "node[7-8]",
+}
+
+
+def slurm_job(tools: Path, srun: str, accelerate: str, *arguments: str) -> subprocess.Popen[str]:
+    """The Slurm script as a job on a cluster whose commands are these shell scripts."""
     for name, body in {
-        "scontrol": 'echo "node7\nnode8"',
-        "srun": 'shift\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
-        "accelerate": 'echo "$@"',
+        "scontrol": 'if [ "$1" = requeue ]; then echo "$@"; else echo "node7\nnode8"; fi',
+        "srun": srun,
+        "accelerate": accelerate,
     }.items():
-        tool = tmp_path / name
+        tool = tools / name
         tool.write_text(f"#!/bin/bash\n{body}\n")
         tool.chmod(0o755)
-    slurm = {
-        "SLURM_GPUS_ON_NODE": "4",
-        "SLURM_NNODES": "2",
-        "SLURM_JOB_ID": "12345",
-        "SLURM_JOB_NODELIST": "node[7-8]",
-    }
-    ran = subprocess.run(
-        ["bash", str(LAUNCH / "slurm_multi_node.sbatch"), "r.yaml", "run_name=a b"],
-        capture_output=True,
+    return subprocess.Popen(
+        ["bash", str(LAUNCH / "slurm_multi_node.sbatch"), *arguments],
+        stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        check=True,
+        env={**os.environ, **SLURM, "PATH": f"{tools}:{os.environ['PATH']}"},
     )
-    lines = ran.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("number", "trained", "said", "code"),
+    [
+        (signal.SIGUSR1, "exit 143", ["saved", "requeue 12345"], 0),
+        (signal.SIGUSR1, "exit 0", ["saved"], 0),  # it was finished just then
+        (signal.SIGTERM, "exit 143", ["saved"], 143),  # cancelled by a person
+    ],
+)
+def test_the_slurm_script_requeues_itself_when_its_time_is_up(
+    number: int, trained: str, said: list[str], code: int, tmp_path: Path
+) -> None:
+    job = slurm_job(
+        tmp_path,
+        srun='shift; exec "$@"',
+        accelerate=f"""trap 'sleep 0.3; echo saved; {trained}' TERM
+echo up
+while :; do sleep 0.05; done""",
+    )
+    assert job.stdout is not None
+    assert job.stdout.readline() == "up\n"
+    job.send_signal(number)
+    rest, _ = job.communicate(timeout=30)
+    assert rest.splitlines() == said
+    assert job.returncode == code
+
+
+def test_the_slurm_script_is_valid_shell_and_counts_processes(tmp_path: Path) -> None:
+    job = slurm_job(
+        tmp_path,
+        'shift\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
+        'echo "$@"',
+        "r.yaml",
+        "run_name=a b",
+    )
+    printed, _ = job.communicate(timeout=30)
+    assert job.returncode == 0
+    lines = printed.splitlines()
     assert len(lines) == 2
     for rank, line in enumerate(lines):
         assert f"--num_machines 2 --num_processes 8 --machine_rank {rank} " in line
