@@ -1,10 +1,11 @@
 """What `photos` and `pairs` share: finding files, splitting them, replacing unreadable ones."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from torch.utils.data import Dataset
 
@@ -28,11 +29,20 @@ class Item:
 AnyItem = TypeVar("AnyItem", bound=Item)
 
 
-class FileSource(Dataset[Sample], ABC):
+class FileSource(Dataset[Sample], ABC, Generic[AnyItem]):
     """A source over files; an unreadable one is replaced by the next that can be read."""
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    items: Sequence[AnyItem]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def listing_digest(self) -> str:
+        """Names the files and their order: equal where another machine has found the same."""
+        digest = hashlib.sha256()
+        for item in self.items:
+            digest.update(f"{item.image_id}\n{item.target.name}\n".encode())
+        return digest.hexdigest()[:12]
 
     @abstractmethod
     def load(self, key: SampleKey) -> Sample:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,8 +110,9 @@ def _jsonl_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise WarpTrainError(f"{path}, line {number}: not JSON: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", error)
+            raise WarpTrainError(f"{path}, line {number}: not JSON: {reason}") from error
         if not isinstance(row, dict):
             raise WarpTrainError(f"{path}, line {number}: must be a JSON object, got {text[:40]!r}")
         rows.append((number, {name: "" if cell is None else cell for name, cell in row.items()}))
@@ -151,8 +153,13 @@ def _file(path: Path, line: int, row: Mapping[str, Any], column: str) -> Path:
     if not name:
         raise WarpTrainError(f"{path}, line {line}, column '{column}': is empty")
     file = path.parent / name
-    if not file.is_file():
-        raise WarpTrainError(f"{path}, line {line}, column '{column}': no such file: {file}")
+    try:
+        there = file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
+        shown = textwrap.shorten(str(file), 200)
+        raise WarpTrainError(f"{path}, line {line}, column '{column}': no such file: {shown}")
     return file
 
 

@@ -27,7 +27,7 @@ from warp_train.data.sources.manifest import PairItem
 _SALT = 0xBA13
 
 
-class Pairs(FileSource):
+class Pairs(FileSource[PairItem]):
     """Photo pairs brought to `size`: turned, cropped about the centre and scaled, lens included."""
 
     def __init__(
@@ -38,9 +38,6 @@ class Pairs(FileSource):
         self.size = size
         self.seed = seed
         self.flip = flip
-
-    def __len__(self) -> int:
-        return len(self.items)
 
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]

@@ -45,7 +45,7 @@ def find_photos(root: Path, key: str) -> list[Item]:
     return items
 
 
-class Photos(FileSource):
+class Photos(FileSource[Item]):
     """Straight photos, each bent by another lens in every epoch."""
 
     def __init__(
@@ -65,9 +65,6 @@ class Photos(FileSource):
         self.seed = seed
         self.split = split
         self.flip = flip
-
-    def __len__(self) -> int:
-        return len(self.items)
 
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
