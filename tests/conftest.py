@@ -2,4 +2,11 @@
 
 import os
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=30, help="kills of tests/test_faults.py")
+    parser.addoption("--kill-seed", type=int, default=0, help="their instants")

@@ -106,6 +106,9 @@ class CheckpointConfig(Section):
     every_steps: Count | None = None
     """Save after every so many optimizer steps, >= 1, besides at each validation and at the end;
     null: only then."""
+    on_error: Literal["raise", "warn"] = "raise"
+    """When the disk refuses a checkpoint: `raise` stops the run, `warn` goes on without it. The
+    last checkpoint of a run, and that of an interruption, must be written in either case."""
     keep_last: Count = 3
     """Newest checkpoints to keep, >= 1; `best`, `last` and `interrupted` are always kept."""
 
@@ -176,7 +179,11 @@ class ProxyConfig(Section):
     """The proxy score of validation pictures, between 0 and 1."""
 
     scorer: ModuleFunction | None = None
-    """`module:function` that scores a prediction against its target; null: no scoring. One that
-    fails is a warning, and training goes on."""
+    """`module:function` that scores a prediction against its target, such as the one that comes
+    with the program, `warp_train.metrics:compute_proxy_score`; null: no scoring. One that fails is
+    a warning, and training goes on."""
     max_samples: Count = 32
     """Pictures to score per validation, >= 1: scoring runs on the CPU."""
+    workers: Annotated[int, Field(ge=0)] = 1
+    """Processes that score, >= 0, while training goes on; it waits for them where
+    `validate.best_metric` is a `proxy/*`. 0: training itself scores, and stands still meanwhile."""

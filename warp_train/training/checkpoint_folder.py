@@ -123,9 +123,18 @@ def read_trainer_state(folder: Path) -> TrainerState:
         raise WarpTrainError(f"{path}: {key}: {first['msg']}") from error
 
 
+class CheckpointError(WarpTrainError):
+    """The disk refused a checkpoint; those before it, and all links, are as they were."""
+
+
 def write_folder(
     folder: Path, files: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, Any]
 ) -> None:
+    """Writes a checkpoint beside its place and moves it there once it is complete.
+
+    Raises:
+        CheckpointError: the disk refused; it says what was missing.
+    """
     incoming = folder.with_name(INCOMING + folder.name)
     try:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -139,12 +148,21 @@ def write_folder(
         fsync_path(incoming)
         _move_into_place(incoming, folder)
     except (OSError, SafetensorError) as error:
-        disk = next(parent for parent in folder.parents if parent.exists())
-        free = shutil.disk_usage(disk).free // 2**20
         shutil.rmtree(incoming, ignore_errors=True)
-        raise WarpTrainError(
-            f"{folder}: the checkpoint could not be written ({error}); {free} MiB are free there"
-        ) from error
+        raise CheckpointError(_why_not_written(folder, files, error)) from error
+
+
+def _why_not_written(
+    folder: Path, files: Mapping[str, Mapping[str, Tensor]], error: Exception
+) -> str:
+    needed = sum(value.nbytes for tensors in files.values() for value in tensors.values())
+    disk = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(disk).free
+    missing = f", {needed - free:,} too few" if needed > free else ""
+    return (
+        f"{folder}: the checkpoint could not be written ({error}); it takes {needed:,} bytes, and "
+        f"{free:,} are free there{missing}"
+    )
 
 
 def _move_into_place(incoming: Path, folder: Path) -> None:
@@ -158,6 +176,11 @@ def _move_into_place(incoming: Path, folder: Path) -> None:
 
 
 def point_links(run_dir: Path, folder: Path, links: Collection[Link]) -> None:
+    """Points `links` at a checkpoint; a `last` that is not `interrupted` ends the latter.
+
+    Raises:
+        CheckpointError: the disk refused, or the file system has no symbolic links.
+    """
     try:
         for link in links:
             point_link(run_dir / link, folder)
@@ -166,7 +189,7 @@ def point_links(run_dir: Path, folder: Path, links: Collection[Link]) -> None:
         fsync_path(run_dir)
     except OSError as error:
         hint = "; this file system has no symbolic links" if error.errno == errno.EPERM else ""
-        raise WarpTrainError(
+        raise CheckpointError(
             f"{run_dir}: cannot point a link at {folder} ({error}){hint}"
         ) from error
 

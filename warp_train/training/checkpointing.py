@@ -16,6 +16,7 @@ from warp_train.training.checkpoint_folder import (
     OPTIMIZER_FILE,
     RAW_FILE,
     STATE_FILE,
+    CheckpointError,
     Link,
     checkpoint_folder,
     point_links,
@@ -61,8 +62,8 @@ def save_checkpoint(
         keep_last: newest checkpoints to keep, beside whatever the links point at.
 
     Raises:
-        WarpTrainError: a weight is not finite, or the disk refused; earlier checkpoints and links
-            are as they were.
+        CheckpointError: the disk refused; earlier checkpoints and links are as they were.
+        WarpTrainError: a weight is not finite.
     """
     generators = _gather_random_states(accelerator)
     folder = checkpoint_folder(run_dir, position.step)
@@ -141,12 +142,14 @@ def _gather_random_states(accelerator: Accelerator) -> list[dict[str, Tensor]]:
 
 def _raise_together(accelerator: Accelerator, failure: WarpTrainError | None) -> None:
     """Ends every rank if the main one failed, instead of leaving them in the next barrier."""
-    failed = torch.tensor([float(failure is not None)], device=accelerator.device)
-    anywhere = accelerator.reduce(failed, reduction="sum")
+    disk = isinstance(failure, CheckpointError)
+    kind = 0.0 if failure is None else 1.0 if disk else 2.0
+    anywhere = accelerator.reduce(torch.tensor([kind], device=accelerator.device), reduction="sum")
     if failure is not None:
         raise failure
     if anywhere.item() > 0:
-        raise WarpTrainError("the main process could not save a checkpoint; its message says why")
+        error = CheckpointError if anywhere.item() == 1 else WarpTrainError
+        raise error("the main process could not save a checkpoint; its message says why")
 
 
 def _refuse_non_finite(weights: Mapping[str, Tensor], step: int) -> None:

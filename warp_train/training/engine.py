@@ -47,7 +47,7 @@ class _Records:
     def settle(self, interrupts: Interrupts) -> None:
         """Waits for them: what a checkpoint has behind it, no resumed run makes up for."""
         if self.proxy:
-            self._write_scores(self.proxy.wait_for(lambda: interrupts.received is not None))
+            self._write_scores(self.proxy.wait_for(hurry=interrupts.noticed))
 
     def _write_scores(self, scores: ProxyScores | None) -> None:
         if scores is not None:
@@ -72,7 +72,7 @@ def train(
     with MetricsWriter(run.run_dir / METRICS_FILE, enabled=main) as metrics:
         records = _Records(metrics, trackers, proxy)
         if not _begin(run, records, interrupts):
-            return interrupts.received
+            return interrupts.agreed()
         batches = feed.train(run.step)
         while run.step < run.total_steps:
             epoch = run.epoch
@@ -99,7 +99,7 @@ def train(
                     if _validation_due(run):
                         guard.flush()
                         if not _validate(run, records, interrupts):
-                            return interrupts.received
+                            return interrupts.agreed()
                     elif _save_due(run):
                         guard.flush()
                         records.settle(interrupts)
@@ -218,18 +218,19 @@ def _validate(run: Run, records: _Records, interrupts: Interrupts) -> bool:
     """
     began = time.perf_counter()
     records.settle(interrupts)
-    values = validate(run, records.proxy, interrupts.noticed)
+    values = validate(run, records.proxy, interrupts)
     if values is None:
         save(run, interrupted=True)
         return False
-    run.validated_step = run.step
+    run.validated_step, best_before = run.step, run.best
     best = note_best(run, values)
     records.write("val", run.step, ended_epoch(run), values)
     every = run.recipe.tracking.images_every
     if every and run.validations % every == 0 and run.accelerator.is_main_process:
         show(run, records.trackers)
     run.validations += 1
-    save(run, best=best)
+    if not save(run, best=best):
+        run.best = best_before  # whose checkpoint is still there
     run.meter.started += time.perf_counter() - began
     return True
 

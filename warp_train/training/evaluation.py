@@ -28,6 +28,8 @@ from warp_train.training.step import forward_step, to_device, true_grid, worst_o
 Row = dict[str, float]
 Measure = Callable[[Batch], tuple[BackendOutput, Tensor, dict[str, Tensor]]]
 """Batch → the warp, its total loss and the loss's parts."""
+Round = Callable[[bool], tuple[bool, bool]]
+"""`Interrupts.round`: whether this process has a batch → whether to stop, whether any has one."""
 Table = dict[str, dict[str, float]]
 
 MEDIAN_NODES = (33, 49)
@@ -103,17 +105,24 @@ def measure_all(
     batches: Iterable[Batch],
     recipe: Recipe,
     device: torch.device,
-    stop: Callable[[], bool] = lambda: False,
+    go_on: Round,
 ) -> Table | None:
-    """Means over all samples of all processes, by row and metric; None if `stop` said so.
+    """Means over all samples of all processes, by row and metric; None if `go_on` said to stop.
 
-    Collective: call on every rank; `stop` must say the same on all. Every sample counts once,
-    in an order that does not depend on the number of processes.
+    Collective: call on every rank. Every sample counts once, in an order that does not depend on
+    the number of processes.
     """
     rows: list[tuple[int, dict[str, Row]]] = []
-    for batch in batches:
-        if stop():
+    source = iter(batches)
+    while True:
+        batch = next(source, None)
+        stop, anyone_works = go_on(batch is not None)
+        if stop:
             return None
+        if not anyone_works:
+            break
+        if batch is None:
+            continue
         batch = to_device(without_stand_ins(batch), device)
         if not len(batch["index"]):
             continue

@@ -51,6 +51,18 @@ class Data:
     val: Source | Iterable[Any]
     external: str | None
 
+    @property
+    def listing(self) -> str:
+        """How many samples there are and, where they are files, a digest of their names."""
+        if self.external:
+            return f"the loaders of {self.external}"
+        return f"{_listing(self.train)} to train on, {_listing(self.val)} to validate on"
+
+
+def _listing(source: Any) -> str:
+    names = getattr(source, "listing_digest", None)
+    return f"{len(source)} samples" + (f" ({names()})" if names else "")
+
 
 def open_data(recipe: Recipe) -> Data:
     """Finds the samples.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the run saves a checkpoint at the next step's end, on all ranks together."""
+"""Ctrl-C, SIGTERM and SIGUSR1: the run saves a checkpoint soon, on all ranks together."""
 
 import os
 import signal
@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""SIGUSR1 is what Slurm is often told to send before a job's time is up; it counts as SIGTERM."""
 _ECHO_SECONDS = 1.0
 """A launcher passes on what the whole group has got: within this time it is the same signal."""
 
@@ -17,14 +18,17 @@ _ECHO_SECONDS = 1.0
 class Interrupts:
     """Notes signals while it is entered; a second one ends the process at once."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        """Collective: call on every rank."""
+    def __init__(self) -> None:
         self.received: int | None = None
         self._received_at = 0.0
         self._before: dict[int, Any] = {}
-        self._many = accelerator.num_processes > 1
-        # Ranks agree over the CPU in every step; asking a GPU would make it wait.
-        self._group: Any = torch.distributed.new_group(backend="gloo") if self._many else None
+        self._group: Any = None
+
+    def join(self, accelerator: Accelerator) -> None:
+        """Lets the ranks tell each other. Collective: call on every rank, before `agreed`."""
+        if accelerator.num_processes > 1 and self._group is None:
+            # Ranks agree over the CPU in every step; asking a GPU would make it wait.
+            self._group = torch.distributed.new_group(backend="gloo")
 
     def __enter__(self) -> "Interrupts":
         for number in _SIGNALS:
@@ -42,24 +46,32 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        number = signal.SIGTERM if number == signal.SIGUSR1 else number
         if self.received is None:
             self.received, self._received_at = number, now
         elif now - self._received_at > _ECHO_SECONDS:
             os._exit(128 + number)
 
     def noticed(self) -> bool:
-        """Whether work that no other process waits in, such as validating alone, should be left.
-
-        Several processes could leave at different batches: they look at a signal afterwards.
-        """
-        return not self._many and self.received is not None
+        """Whether this process has received a signal, or heard of one. Not collective."""
+        return self.received is not None
 
     def agreed(self) -> int | None:
         """The signal that any rank received. Collective: call on every rank, at the same step."""
-        if self._group is not None:
-            number = torch.tensor([self.received or 0])
-            torch.distributed.all_reduce(
-                number, op=torch.distributed.ReduceOp.MAX, group=self._group
-            )
-            self.received = int(number.item()) or None
+        self.round(working=True)
         return self.received
+
+    def round(self, working: bool) -> tuple[bool, bool]:
+        """One round of a loop whose length differs between the ranks.
+
+        Collective: call on every rank until none has work.
+
+        Returns:
+            Whether any rank received a signal, and whether any has work.
+        """
+        if self._group is not None:
+            word = torch.tensor([self.received or 0, int(working)])
+            torch.distributed.all_reduce(word, op=torch.distributed.ReduceOp.MAX, group=self._group)
+            number, working = int(word[0]), bool(word[1])
+            self.received = number or None
+        return self.received is not None, working

@@ -1,6 +1,6 @@
 """The end of a stage: one table over all stages so far, and the picture to show."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from warp_train.training.checkpoint_folder import (
 )
 from warp_train.training.debug_dump import before_after, save_picture, stacked
 from warp_train.training.evaluation import (
+    Round,
     Table,
     lens_measure,
     measure_all,
@@ -46,12 +47,10 @@ def lineage(checkpoint: Path) -> dict[str, Path]:
     return {**{s: p for s, p in before.items() if s != state.stage}, state.stage: checkpoint}
 
 
-def measure_stages(
-    run: Run, checkpoints: Mapping[str, Path], stop: Callable[[], bool]
-) -> Table | None:
+def measure_stages(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> Table | None:
     """Rows `identity`, `fixed_warp` (where warps are known) and each stage, on the same samples.
 
-    Collective: call on every rank. None if `stop` said so.
+    Collective: call on every rank. None if `go_on` said to stop.
     """
     measures = {"identity": lens_measure(IDENTITY_PARAMS, run.recipe, run.loss)}
     if run.fixed_warp is not None:
@@ -61,15 +60,15 @@ def measure_stages(
         measures[stage] = network_measure(
             model, run.backend, run.loss, residual_enabled=model.residual_enabled
         )
-    return measure_all(measures, run.feed.validation(), run.recipe, run.accelerator.device, stop)
+    return measure_all(measures, run.feed.validation(), run.recipe, run.accelerator.device, go_on)
 
 
-def write_report(run: Run, checkpoints: Mapping[str, Path], stop: Callable[[], bool]) -> str | None:
+def write_report(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> str | None:
     """Writes `summary.json` and the before/after picture; returns the table to print.
 
-    Collective: call on every rank. None, and nothing written, if `stop` said so.
+    Collective: call on every rank. None, and nothing written, if `go_on` said to stop.
     """
-    table = measure_stages(run, checkpoints, stop)
+    table = measure_stages(run, checkpoints, go_on)
     if table is None:
         return None
     if run.accelerator.is_main_process:

@@ -1,5 +1,6 @@
 """Everything that the loop of one stage holds, and how it is put together."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from warp_train.losses import CompositeLoss
 from warp_train.models import HybridModel, TrainedOn, load_weights, model_description
 from warp_train.recipe import Recipe
 from warp_train.training.bad_samples import BadSamples
-from warp_train.training.checkpoint_folder import find_checkpoint
+from warp_train.training.checkpoint_folder import CheckpointError, find_checkpoint
 from warp_train.training.checkpoint_state import BestMetric, LossSums, RunPosition
 from warp_train.training.checkpointing import (
     restore_checkpoint,
@@ -28,6 +29,8 @@ from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
 from warp_train.training.trackers import new_run_id
 from warp_train.training.warp_backends import get_backend
+
+log = logging.getLogger("warp_train")
 
 RESIDUAL_STAGES = ("stage2_hybrid", "stage3_finetune")
 
@@ -165,13 +168,32 @@ def restore(run: Run, folder: Path) -> None:
         run.wandb_run_id = state.wandb_run_id
 
 
-def save(run: Run, *, best: bool = False, interrupted: bool = False) -> Path:
+def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
     """Saves a checkpoint and points `last`, `best` or `interrupted` at it.
 
     Collective: call on every rank.
+
+    Returns:
+        False where the disk refused and the recipe has it that training goes on.
+
+    Raises:
+        CheckpointError: the disk refused, and the recipe or the run ends here.
     """
     links = ["last", *(["best"] if best else []), *(["interrupted"] if interrupted else [])]
-    return save_checkpoint(
+    ends_here = interrupted or run.step >= run.total_steps
+    try:
+        _write_checkpoint(run, links)
+    except CheckpointError as error:
+        if ends_here or run.recipe.checkpoint.on_error == "raise":
+            raise
+        if run.accelerator.is_main_process:
+            log.warning("step %d: %s; training goes on (checkpoint.on_error)", run.step, error)
+        return False
+    return True
+
+
+def _write_checkpoint(run: Run, links: list[str]) -> None:
+    save_checkpoint(
         run.run_dir,
         accelerator=run.accelerator,
         model=run.model,

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from warp_train.errors import WarpTrainError
 from warp_train.recipe import Recipe, dump_recipe
 from warp_train.section import config_differences
 from warp_train.training.acceleration import build_accelerator
+from warp_train.training.agreement import require_agreement
 from warp_train.training.checkpoint_folder import (
     clean_interrupted_writes,
     find_checkpoint,
@@ -21,6 +23,7 @@ from warp_train.training.checkpoint_folder import (
     point_link,
     read_trainer_state,
 )
+from warp_train.training.checkpoint_state import RunPosition
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
@@ -41,9 +44,11 @@ log = logging.getLogger("warp_train")
 RECIPE_FILE = "recipe.yaml"
 
 
-def run_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
+def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: Interrupts) -> int:
     """Trains one stage and returns the exit code. Collective: call on every rank."""
     accelerator = build_accelerator(recipe.train)
+    interrupts.join(accelerator)
+    require_agreement(recipe, data, accelerator)
     run_dir, resume = _place(recipe, resume_from, accelerator)
     run = start_run(recipe, data, accelerator, run_dir, resume)
     if accelerator.is_main_process:
@@ -59,7 +64,7 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
         step=run.step,
     )
     try:
-        with Interrupts(accelerator) as interrupts, _proxy(run) as proxy:
+        with _proxy(run) as proxy:
             signal = train(run, trackers, proxy, interrupts)
             if signal is None:
                 signal = _finish(run, interrupts)
@@ -80,7 +85,9 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
     return 0 if signal is None else 128 + signal
 
 
-def validate_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
+def validate_stage(
+    recipe: Recipe, data: Data, resume_from: str | None, interrupts: Interrupts
+) -> int:
     """Measures weights without training: those of `resume_from`, of the run so far, or of
     `init_from`. Writes nothing. Collective: call on every rank."""
     run_dir = find_run_folder(recipe.output_dir, recipe.run_name)
@@ -96,10 +103,13 @@ def validate_stage(recipe: Recipe, data: Data, resume_from: str | None) -> int:
             "--resume-from or --init-from"
         )
     accelerator = build_accelerator(recipe.train)
+    interrupts.join(accelerator)
     from_scratch = recipe.model_copy(update={"init_from": None})  # the weights are `folder`'s
     run = start_run(from_scratch, data, accelerator, recipe.run_dir, None)
-    table = measure_stages(run, lineage(folder), stop=lambda: False)
-    if accelerator.is_main_process and table is not None:
+    table = measure_stages(run, lineage(folder), interrupts.round)
+    if table is None:
+        return 128 + (interrupts.agreed() or 0)
+    if accelerator.is_main_process:
         print(f"{folder}: the same unseen samples in every row\n{format_table(table)}")
     return 0
 
@@ -111,7 +121,7 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
     """
     main, best = run.accelerator.is_main_process, find_checkpoint(run.run_dir, prefer="best")
     if interrupts.agreed() is None:
-        table = write_report(run, lineage(best), interrupts.noticed)
+        table = write_report(run, lineage(best), interrupts.round)
         if main and table is not None:
             print(f"\n{run.run_dir.name}: the same unseen samples in every row\n{table}")
             print(f"best weights: {run.run_dir}/best -> {best.name}\n", flush=True)
@@ -131,14 +141,37 @@ def _announce(run: Run, resume: Path | None) -> None:
     start = f"resumed from {resume}" if resume else f"from {recipe.init_from or 'scratch'}"
     print(
         f"{run.run_dir}: {recipe.stage}, {recipe.model.backbone} on {accelerator.device}"
-        f" ({accelerator.num_processes} process{'es' * (accelerator.num_processes > 1)}), "
+        f" ({_processes(accelerator.num_processes)}), "
         f"steps {run.step}…{run.total_steps} of {run.feed.global_batch} samples, {start}",
         file=sys.stderr,
     )
     if resume:
+        state = read_trainer_state(resume)
         now = recipe.model_dump(mode="json", by_alias=True)
-        for difference in config_differences(read_trainer_state(resume).recipe, now):
+        for difference in config_differences(state.recipe, now):
             log.warning("changed since the checkpoint: %s", difference)
+        for change in _world_changes(state, accelerator.num_processes, run.feed.global_batch):
+            log.warning(change)
+
+
+def _world_changes(before: RunPosition, processes: int, global_batch: int) -> Iterator[str]:
+    """What another number of processes, or another global batch, means for a resumed run."""
+    kept = before.global_batch == global_batch
+    if before.world_size != processes:
+        yield (
+            f"{_processes(before.world_size)} before, {processes} now"
+            + ("; with the same global batch, they take the same samples" if kept else "")
+        )
+    if not kept:
+        yield (
+            f"global batch {before.global_batch} before, {global_batch} now: from step "
+            f"{before.step} on, samples are taken in the order of the new one, and some may come "
+            "again in this epoch or not at all"
+        )
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'es' * (count > 1)}"
 
 
 def _proxy(run: Run) -> AbstractContextManager[ProxyHook | None]:

@@ -19,6 +19,7 @@ from warp_train.training.checkpoint_folder import (
     point_link,
 )
 from warp_train.training.feeding import Data, open_data
+from warp_train.training.interrupts import Interrupts
 from warp_train.training.report import PICTURE_FILE, SUMMARY_FILE
 from warp_train.training.run_folder import (
     find_run_folder,
@@ -51,17 +52,34 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
     # All that can fail early does so here, before a process group or a folder exists.
     data = [_preflight(stage, options) for stage in stages]
     try:
-        with logging_redirect_tqdm():  # a warning must not tear the progress bar
+        # A warning must not tear the progress bar.
+        with logging_redirect_tqdm(), Interrupts() as interrupts:
             if options.validate_only:
                 number, stage = _furthest(recipe)
-                return validate_stage(stage, data[number], options.resume_from)
+                return validate_stage(stage, data[number], options.resume_from, interrupts)
             if isinstance(recipe, Chain):
-                return _run_chain(recipe, data, options)
-            return run_stage(recipe, data[0], options.resume_from)
+                return _run_chain(recipe, data, options, interrupts)
+            return run_stage(recipe, data[0], options.resume_from, interrupts)
+    except RuntimeError as error:
+        if _lost_touch(error):
+            reason = str(error).partition("\n")[0]
+            raise WarpTrainError(
+                f"rank {PartialState().process_index} has lost touch with another process, which "
+                f"died or hangs ({reason}); --resume-from auto goes on from the last checkpoint"
+            ) from error
+        raise
     finally:
         # A process group left open can abort the interpreter after the work is done.
         if PartialState._shared_state:
             PartialState().destroy_process_group()
+
+
+def _lost_touch(error: RuntimeError) -> bool:
+    """Whether a collective operation failed because another process is gone."""
+    if not PartialState._shared_state or PartialState().num_processes == 1:
+        return False
+    lost = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+    return any(word in str(error) for word in lost)
 
 
 def _preflight(recipe: Recipe, options: RunOptions) -> Data:
@@ -73,7 +91,7 @@ def _preflight(recipe: Recipe, options: RunOptions) -> Data:
     return open_data(recipe)
 
 
-def _run_chain(chain: Chain, data: list[Data], options: RunOptions) -> int:
+def _run_chain(chain: Chain, data: list[Data], options: RunOptions, interrupts: Interrupts) -> int:
     """The stages in order; what is finished is skipped, what was interrupted goes on.
 
     Collective: call on every rank.
@@ -100,7 +118,7 @@ def _run_chain(chain: Chain, data: list[Data], options: RunOptions) -> int:
             if accelerator.is_main_process:
                 print(f"{recipe.run_dir}: finished before, skipped", file=sys.stderr)
             continue
-        code = run_stage(recipe, stage_data, "auto")
+        code = run_stage(recipe, stage_data, "auto", interrupts)
         if code:
             return code
     if accelerator.is_main_process:

@@ -1,7 +1,7 @@
 """Validation: metrics on unseen samples, the proxy score, and pictures of what the network does."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
 import torch
@@ -14,6 +14,7 @@ from warp_train.training.bad_samples import without_stand_ins
 from warp_train.training.checkpoint_state import BestMetric
 from warp_train.training.debug_dump import Picture, panel, save_panels
 from warp_train.training.evaluation import Measure, measure_all, network_measure
+from warp_train.training.interrupts import Interrupts
 from warp_train.training.protocols import BackendOutput
 from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.run import Run
@@ -23,10 +24,8 @@ from warp_train.training.trackers import Trackers
 log = logging.getLogger("warp_train")
 
 
-def validate(
-    run: Run, proxy: ProxyHook | None, stop: Callable[[], bool]
-) -> dict[str, float] | None:
-    """Metrics of the weights to be saved, on all validation samples; None if `stop` said so.
+def validate(run: Run, proxy: ProxyHook | None, interrupts: Interrupts) -> dict[str, float] | None:
+    """Metrics of the weights to be saved, on all validation samples; None if a signal came first.
 
     Those of the proxy are among them only if they choose the best; otherwise `proxy` has them, or
     will have them. Collective: call on every rank.
@@ -43,22 +42,23 @@ def validate(
             _keep_first(run, run.feed.validation()),
             run.recipe,
             run.accelerator.device,
-            stop,
+            interrupts.round,
         )
         # A loader draws a seed each time it is iterated: validating changes nothing for training.
         torch.set_rng_state(random_state)
         if table is None:
             return None
-        metrics = table["model"]
+        metrics: dict[str, float] | None = table["model"]
         if not metrics:
             raise WarpTrainError("data: there is no validation sample that can be read")
     run.model.train()
     if proxy is not None and run.recipe.validation.best_metric.startswith("proxy/"):
-        scores = proxy.wait_for(hurry=stop)
-        if scores is None and stop():
-            return None  # a best chosen by anything else would be another one
-        metrics |= scores.values if scores else {}
-    shared: list[dict[str, float]] = broadcast_object_list([metrics], from_process=0)
+        scores = proxy.wait_for(hurry=interrupts.noticed)
+        if scores is None and interrupts.noticed():
+            metrics = None  # a best chosen by anything else would be another one
+        elif scores is not None:
+            metrics |= scores.values
+    shared: list[dict[str, float] | None] = broadcast_object_list([metrics], from_process=0)
     return shared[0]
 
 
