@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from warp_train.geometry import IDENTITY_PARAMS
-from warp_train.inference.photo_encoding import encode_photo
-from warp_train.inference.photo_files import PhotoFile
-from warp_train.inference.photo_metadata import Metadata
 from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.inference.photos.encoding import encode_photo
+from warp_train.inference.photos.files import PhotoFile
+from warp_train.inference.photos.metadata import Metadata
 from warp_train.inference.predictor import Predictor
 from warp_train.inference.rectify import Record, Settings
 from warp_train.inference.rectify_inputs import Job

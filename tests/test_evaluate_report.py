@@ -14,9 +14,9 @@ from PIL import Image
 
 from warp_train.inference.evaluate import Evaluation, evaluate
 from warp_train.inference.measuring import PhotoResult, Task
-from warp_train.inference.report import render_report
-from warp_train.inference.report_charts import Series, bin_edges, histogram
-from warp_train.inference.report_photos import choose, show
+from warp_train.inference.report.charts import Series, bin_edges, histogram
+from warp_train.inference.report.page import render_report
+from warp_train.inference.report.photos import choose, show
 
 VOID = {"meta", "img", "input", "line", "rect", "br"}
 NASTY = "<img src=x onerror=alert(1)>&\"'_g0"

@@ -13,9 +13,9 @@ from PIL import Image, ImageCms, ImageOps
 from rectify_helpers import exif_block, pixels, write_photo
 
 from warp_train.errors import WarpTrainError
-from warp_train.inference.photo_encoding import encode_photo
-from warp_train.inference.photo_files import PhotoFile, predictor_view, read_photo
-from warp_train.inference.photo_metadata import Metadata, made_upright, parse_exif
+from warp_train.inference.photos.encoding import encode_photo
+from warp_train.inference.photos.files import PhotoFile, predictor_view, read_photo
+from warp_train.inference.photos.metadata import Metadata, made_upright, parse_exif
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6" by="me"/></x:xmpmeta>'

@@ -14,9 +14,9 @@ from rectify_helpers import BARREL, PINCUSHION, exif_block, pixels, run, says, w
 
 from warp_train.geometry import IDENTITY_PARAMS, evaluate_safety
 from warp_train.inference import rectify_photo
-from warp_train.inference.photo_files import read_photo
-from warp_train.inference.photo_metadata import Metadata
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
+from warp_train.inference.photos.files import read_photo
+from warp_train.inference.photos.metadata import Metadata
 from warp_train.inference.rectify import Settings
 from warp_train.inference.rectify_inputs import Job
 from warp_train.inference.rectify_photo import attempt

@@ -159,7 +159,10 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path: Path) -> 
     old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, old_limit[1]))
     try:
-        with pytest.raises(WarpTrainError, match=r"step-000000002: .*File too large.*takes .* bytes, and .* are free"):
+        with pytest.raises(
+            WarpTrainError,
+            match=r"step-000000002: .*File too large.*takes .* bytes, and .* are free",
+        ):
             run.save(tmp_path, 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)

@@ -96,7 +96,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
         write_result("--json", arguments.json, to_json(found.to_json(), indent=2) + "\n")
     if arguments.report is not None:
-        from warp_train.inference.report import render_report
+        from warp_train.inference.report.page import render_report
 
         page = render_report(found, model=arguments.model, data=str(arguments.data))
         write_result("--report", arguments.report, page)

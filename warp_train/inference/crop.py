@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from warp_train.inference.photo_formats import Crop
 from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.inference.photos.formats import Crop
 
 Floats = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warp_train.inference.crop import View
-from warp_train.inference.photo_formats import Interpolation
 from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.inference.photos.formats import Interpolation
 
 Pixels = NDArray[Any]
 Map = NDArray[Any]

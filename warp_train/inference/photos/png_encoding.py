@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.inference.photo_metadata import XMP_KEYWORD, Metadata
+from warp_train.inference.photos.metadata import XMP_KEYWORD, Metadata
 
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _BAND = 128

@@ -13,8 +13,8 @@ from warp_train import __version__
 from warp_train.inference.evaluate import Evaluation, tier_of
 from warp_train.inference.fallback import Mode
 from warp_train.inference.measuring import FailedPhoto, PhotoResult, printable
-from warp_train.inference.report_charts import Series, histogram
-from warp_train.inference.report_photos import Showcase, choose, ranked_by_epe, show
+from warp_train.inference.report.charts import Series, histogram
+from warp_train.inference.report.photos import Showcase, choose, ranked_by_epe, show
 from warp_train.inference.results_table import (
     GAP_HEADER,
     HEADER,
@@ -27,7 +27,7 @@ from warp_train.inference.results_table import (
     interval,
 )
 
-_TEMPLATE = "report_template.html"
+_TEMPLATE = "template.html"
 _MOST_FAILURES = 30
 
 
@@ -37,7 +37,7 @@ def render_report(evaluation: Evaluation, *, model: str, data: str) -> str:
     Args:
         model, data: what was evaluated on what, as the user named them.
     """
-    page = resources.files("warp_train.inference").joinpath(_TEMPLATE).read_text("utf-8")
+    page = resources.files("warp_train.inference.report").joinpath(_TEMPLATE).read_text("utf-8")
     failed = len(evaluation.failed)
     return Template(page).substitute(
         model=_text(model),

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from warp_train.data.decoding import decode_image
-from warp_train.inference.camera_exif import NoCamera, read_camera
-from warp_train.inference.export_lensfun import (
+from warp_train.inference.export.camera_exif import NoCamera, read_camera
+from warp_train.inference.export.lensfun import (
     LeftOut,
     LensfunExport,
     PhotoLens,
     lensfun_database,
 )
-from warp_train.inference.export_opencv import opencv_lens
+from warp_train.inference.export.opencv import opencv_lens
 from warp_train.inference.fallback import SafeWarp, choose_warp
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.predictor import Predictor

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warp_train.inference.camera_exif import CameraExif
-from warp_train.inference.lensfun_fit import LensfunFit, fit_lensfun, radial_curve
+from warp_train.inference.export.camera_exif import CameraExif
+from warp_train.inference.export.lensfun_fit import LensfunFit, fit_lensfun, radial_curve
 
 _ANY_MOUNT = "Generic"  # lensfun's: it goes with every camera of interchangeable lenses
 

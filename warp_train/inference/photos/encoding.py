@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from warp_train.inference.photo_files import (
+from warp_train.inference.photos.files import (
     JpegCoding,
     PhotoFile,
     Pixels,
     over_white,
     to_eight_bits,
 )
-from warp_train.inference.photo_formats import Format
-from warp_train.inference.photo_metadata import (
+from warp_train.inference.photos.formats import Format
+from warp_train.inference.photos.metadata import (
     PHOTOSHOP_HEADER,
     XMP_HEADER,
     Metadata,
     made_upright,
 )
-from warp_train.inference.png_encoding import encode_png
-from warp_train.inference.tiff_encoding import encode_tiff
+from warp_train.inference.photos.png_encoding import encode_png
+from warp_train.inference.photos.tiff_encoding import encode_tiff
 
 _LONGEST_SIDE: dict[Format, int] = {"jpeg": 65500, "webp": 16383}
 _SEGMENT = 65533

@@ -17,14 +17,14 @@ from PIL import ImageCms, JpegImagePlugin, UnidentifiedImageError
 
 from warp_train.data.samples import Image, as_image
 from warp_train.errors import WarpTrainError
-from warp_train.inference.photo_formats import SUFFIXES, Format
-from warp_train.inference.photo_metadata import (
+from warp_train.inference.photos.formats import SUFFIXES, Format
+from warp_train.inference.photos.metadata import (
     Metadata,
     bare_png,
     orientation_of,
     read_metadata,
 )
-from warp_train.inference.tiff_pixels import refuse_odd_tiff, tiff_bits, unused_channels
+from warp_train.inference.photos.tiff_pixels import refuse_odd_tiff, tiff_bits, unused_channels
 
 Pixels = NDArray[Any]
 """[H, W, C] uint8 or uint16; C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""

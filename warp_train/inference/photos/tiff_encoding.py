@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from warp_train.inference.photo_metadata import Metadata, parse_exif
+from warp_train.inference.photos.metadata import Metadata, parse_exif
 
 _DEFLATE, _HORIZONTAL, _INCH, _UNASSOCIATED = 8, 2, 2, 2
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825

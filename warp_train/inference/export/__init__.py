@@ -1,0 +1,1 @@
+"""The lens of a photo as other programs' numbers: OpenCV's and lensfun's."""

@@ -1,0 +1,1 @@
+"""Photo files in and out, with nothing lost: pixels, profiles, captions."""
