@@ -1,26 +1,48 @@
-"""Starts training processes without importing torch for each: one JSON list of arguments a line.
+"""Starts training processes without importing torch for each: one JSON list of requests a line.
 
-Answers with the process id, and with its exit status once it has ended. Each is a process of its
-own that may be killed; its output goes to the file that the environment variable LOG names.
+A request is `{"argv": [...], "env": {...}, "cwd": ...}`, one process each. Answers with a JSON list
+of process ids, and with one of exit statuses once all have ended. Each is a process of its own that
+may be killed; its output goes to the file that the environment variable LOG names. One that leaves
+its process group open ends with status `GROUP_LEFT_OPEN`, whatever else it did.
 """
 
 import json
 import os
 import sys
+from typing import Any
 
-import warp_train.training.stages  # noqa: F401  # what a training process imports
-from warp_train.cli import main
+GROUP_LEFT_OPEN = 98
 
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        code = 99
-        try:
-            code = main(json.loads(line))
-        finally:
-            os._exit(code)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+def child(request: dict[str, Any]) -> None:
+    log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    code = 99
+    try:
+        os.environ.update(request["env"])
+        os.chdir(request["cwd"])
+        code = warp_train.cli.main(request["argv"])
+        if torch.distributed.is_initialized():
+            code = GROUP_LEFT_OPEN
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    # Not in the scoring processes, which import this file too. The second is for its imports.
+    import torch
+
+    import warp_train.cli
+    import warp_train.training.stages
+
+    for line in sys.stdin:
+        pids = []
+        for request in json.loads(line):
+            pid = os.fork()
+            if pid == 0:
+                child(request)
+            pids.append(pid)
+        print(json.dumps(pids), flush=True)
+        ended = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        print(json.dumps(ended), flush=True)

@@ -1,58 +1,26 @@
 """Real training processes, killed at random instants, end where they would have without."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from runs_helpers import ENVIRONMENT, arguments, assert_same_weights, metrics
+from runs_helpers import arguments, assert_same_weights, metrics
+from training_server import Server
 
 STAGE = "stage2_hybrid"
 SAVING = ("checkpoint.every_steps=3", "validate.every_steps=8", "train.epochs=3")
 LONGEST_S = 1.5
 
 
-class Server:
-    """Processes of `fork_server.py`."""
-
-    def __init__(self, log: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / "fork_server.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**ENVIRONMENT, "LOG": str(log)},
-        )
-
-    def start(self, *argv: str) -> int:
-        """Starts `warp-train argv` and returns its process id."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(argv) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def exit_status(self) -> int:
-        """Waits for the started process; a signal's number is negative."""
-        return self._answer()
-
-    def _answer(self) -> int:
-        assert self.process.stdout is not None
-        return int(self.process.stdout.readline())
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    started = Server(tmp_path / "log.txt")
-    yield started
-    assert started.process.stdin is not None
-    started.process.stdin.close()
-    started.process.wait(timeout=30)
+    with Server(tmp_path / "log.txt") as started:
+        yield started
 
 
 def rows(run: Path) -> list[tuple[str, int, float]]:
@@ -82,7 +50,8 @@ def test_no_kill_loses_anything(
             child = server.start(*command)
             if survived < kills:
                 time.sleep(rng.uniform(0, LONGEST_S))
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has finished
+                    os.kill(child, signal.SIGKILL)
             ended = server.exit_status()
             if ended == -signal.SIGKILL:
                 survived += 1

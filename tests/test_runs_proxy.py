@@ -170,10 +170,10 @@ def test_an_interrupted_run_waits_for_the_scores_it_has_behind_it(
 
 def test_lines_of_scores_are_dropped_with_their_validation(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with MetricsWriter(path) as writer:
-        for step in (0, 10, 20):
-            writer.write(step, 0, "val", {})
-            writer.write(step, 0, "proxy", {"proxy/total_score": 0.5})
+    writer = MetricsWriter(path)
+    for step in (0, 10, 20):
+        writer.write(step, 0, "val", {})
+        writer.write(step, 0, "proxy", {"proxy/total_score": 0.5})
     truncate_metrics(path, 15, validated_step=10)
     kept = [(row["split"], row["step"]) for row in map(json.loads, path.read_text().splitlines())]
     assert kept == [("val", 0), ("proxy", 0), ("val", 10), ("proxy", 10)]

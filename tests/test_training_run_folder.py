@@ -52,9 +52,9 @@ def test_the_latest_run_of_a_name_is_found(tmp_path: Path) -> None:
 
 def test_metrics_are_on_disk_at_once_and_never_hold_nan(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with MetricsWriter(path) as metrics:
-        metrics.write(3, 0, "train", {"loss/total": 0.5, "epe_px": math.nan, "lr": math.inf})
-        row = json.loads(path.read_text(), parse_constant=pytest.fail)
+    metrics = MetricsWriter(path)
+    metrics.write(3, 0, "train", {"loss/total": 0.5, "epe_px": math.nan, "lr": math.inf})
+    row = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert row == {
         "step": 3,
         "epoch": 0,
@@ -67,18 +67,17 @@ def test_metrics_are_on_disk_at_once_and_never_hold_nan(tmp_path: Path) -> None:
 
 def test_resuming_drops_later_steps_and_a_cut_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with MetricsWriter(path) as metrics:
-        for step in range(10, 60, 10):
-            metrics.write(step, 0, "train", {})
-            metrics.write(step, 0, "val", {})
+    metrics = MetricsWriter(path)
+    for step in range(10, 60, 10):
+        metrics.write(step, 0, "train", {})
+        metrics.write(step, 0, "val", {})
     with path.open("a") as file:
         file.write('{"step": 60, "epo')
     truncate_metrics(path, 30, validated_step=20)  # 30 was saved, but not yet validated
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [row["step"] for row in rows if row["split"] == "train"] == [10, 20, 30]
     assert [row["step"] for row in rows if row["split"] == "val"] == [10, 20]
-    with MetricsWriter(path) as metrics:
-        metrics.write(31, 0, "train", {})
+    metrics.write(31, 0, "train", {})
     assert len(path.read_text().splitlines()) == 6
     truncate_metrics(path, 0, validated_step=None)
     assert path.read_text() == ""

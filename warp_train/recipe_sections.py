@@ -107,10 +107,12 @@ class CheckpointConfig(Section):
     """Save after every so many optimizer steps, >= 1, besides at each validation and at the end;
     null: only then."""
     on_error: Literal["raise", "warn"] = "raise"
-    """When the disk refuses a checkpoint: `raise` stops the run, `warn` goes on without it. The
-    last checkpoint of a run, and that of an interruption, must be written in either case."""
+    """When the disk refuses a checkpoint, a line of metrics or a picture: `raise` stops the run,
+    `warn` goes on without it. The last checkpoint of a run, that of an interruption and
+    `summary.json` must be written in either case."""
     keep_last: Count = 3
-    """Newest checkpoints to keep, >= 1; `best`, `last` and `interrupted` are always kept."""
+    """Newest checkpoints to keep, >= 1; `best`, `last`, `interrupted` and those that other runs
+    have started from are always kept."""
 
 
 class GuardrailsConfig(Section):

@@ -20,6 +20,7 @@ KeyPath = tuple[str | int, ...]
 _MAX_DEPTH = 32
 _SHOWN_CHARS = 60
 _TAG = "tag:yaml.org,2002:"
+_COLLECTIONS = (_TAG + "map", _TAG + "seq")
 
 
 class Origin(NamedTuple):
@@ -147,6 +148,8 @@ class _Parser:
             raise self.error(line, "nested too deeply")
         written = self._text[node.start_mark.index : node.end_mark.index]
         self.origins[path] = Origin(self._where(line), _one_line(written))
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+            raise self.error(line, f"not valid YAML for a recipe (the tag {node.tag})")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

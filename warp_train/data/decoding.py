@@ -38,6 +38,8 @@ def decode_image(path: Path, enough: int | None = None) -> Photo:
     decoding that much faster) as long as its short side keeps `enough` pixels.
     Raises BadSample for what is missing, truncated, no image, implausibly large or under 16 px.
     """
+    if path.exists() and not path.is_file():
+        raise BadSample(path, "not a regular file")  # a pipe would be waited for
     try:
         with warnings.catch_warnings():
             # Large photos are welcome; Pillow still refuses what only a bomb would be.

@@ -109,6 +109,8 @@ def _serve(pipe: Connection, load: Callable[[], Callable[[Any], Any]]) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    # The group's and the parent's may both arrive: the second must not disturb the leaving.
+    signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 

@@ -90,7 +90,7 @@ def from_pretrained(folder_or_id: str | Path) -> HybridModel:
         elif not folder.is_dir():
             folder = _download(str(folder_or_id))
     except OSError as error:
-        raise WarpTrainError(f"{_plain(folder)}: cannot be read ({error.strerror})") from error
+        raise WarpTrainError(f"{plain(folder)}: cannot be read ({error.strerror})") from error
     model = _build(folder / CONFIG_FILE)
     load_weights(model, folder, model_description(model))
     return model
@@ -100,6 +100,16 @@ def load_weights(
     model: nn.Module, folder: Path, description: Mapping[str, Any], file: str = MODEL_FILE
 ) -> None:
     """Loads the weights of a folder made by training or by `save_pretrained` into `model`.
+
+    Args and errors: as of `read_weights`.
+    """
+    model.load_state_dict(read_weights(model, folder, description, file))
+
+
+def read_weights(
+    model: nn.Module, folder: Path, description: Mapping[str, Any], file: str = MODEL_FILE
+) -> dict[str, Tensor]:
+    """The weights of such a folder, sure to fit `model`.
 
     Args:
         description: what `config.json` would hold for `model`.
@@ -112,12 +122,12 @@ def load_weights(
     path = folder / file
     here = model.state_dict()
     wanted = {name: list(value.shape) for name, value in here.items()}
-    found = _shapes(path)
+    found = tensor_shapes(path)
     for name in (*wanted, *found):
         if wanted.get(name) != found.get(name):
             raise WarpTrainError(
                 f"{path}: not the weights of this {description['model']['backbone']}: "
-                f"{_plain(name)} is {_plain(found.get(name, 'absent'))} there and "
+                f"{plain(name)} is {plain(found.get(name, 'absent'))} there and "
                 f"{wanted.get(name, 'absent')} here"
                 + _differing_keys(folder / CONFIG_FILE, description)
             )
@@ -130,7 +140,7 @@ def load_weights(
             raise WarpTrainError(f"{path}: {name} is {there} there and {ours} here")
         if not torch.isfinite(value).all():
             raise WarpTrainError(f"{path}: {name} has values that are not finite")
-    model.load_state_dict(tensors)
+    return tensors
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -141,7 +151,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise WarpTrainError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
-        raise WarpTrainError(f"{path}: damaged or truncated ({_plain(error)})") from error
+        raise WarpTrainError(f"{path}: damaged or truncated ({plain(error)})") from error
 
 
 def read_json(path: Path) -> Any:
@@ -152,7 +162,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise WarpTrainError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise WarpTrainError(f"{path}: not a complete JSON file ({_plain(error)})") from error
+        raise WarpTrainError(f"{path}: not a complete JSON file ({plain(error)})") from error
     except RecursionError as error:
         raise WarpTrainError(f"{path}: not a JSON file of ours (nested too deeply)") from error
 
@@ -193,7 +203,7 @@ def push_to_hub(
     return str(url)
 
 
-def _shapes(path: Path) -> dict[str, list[int]]:
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """The tensors that a safetensors file announces, before any of them is read."""
     _expect_file(path)
     try:
@@ -202,7 +212,7 @@ def _shapes(path: Path) -> dict[str, list[int]]:
     except OSError as error:
         raise WarpTrainError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
-        raise WarpTrainError(f"{path}: damaged or truncated ({_plain(error)})") from error
+        raise WarpTrainError(f"{path}: damaged or truncated ({plain(error)})") from error
 
 
 def _expect_file(path: Path, at_most: int | None = None) -> None:
@@ -217,7 +227,7 @@ def _expect_file(path: Path, at_most: int | None = None) -> None:
         raise WarpTrainError(f"{path}: {found.st_size} bytes; at most {at_most} are read")
 
 
-def _plain(untrusted: object) -> str:
+def plain(untrusted: object) -> str:
     """Text from a file on one line, without control characters and not endless."""
     text = untrusted if isinstance(untrusted, str) else str(untrusted)
     shown = "".join(char if char.isprintable() else "?" for char in text[:_MAX_QUOTE])
@@ -232,7 +242,7 @@ def _differing_keys(path: Path, description: Mapping[str, Any]) -> str:
         differing = ", ".join(config_differences(saved, {"model": description["model"]}))
     except (KeyError, TypeError, RecursionError):
         return f" ({path.name} there does not describe a warp_train model)"
-    return f" ({_plain(differing)})" if differing else ""
+    return f" ({plain(differing)})" if differing else ""
 
 
 def _download(repo_id: str) -> Path:
@@ -262,9 +272,9 @@ def _build(path: Path) -> HybridModel:
 
 def _complaint(error: ValidationError) -> str:
     first = error.errors()[0]
-    key = _plain(".".join(map(str, first["loc"])))
+    key = plain(".".join(map(str, first["loc"])))
     if not key or first["type"] == "missing":
         return (
             f"does not describe a warp_train model ({f'{key} is missing' if key else 'no object'})"
         )
-    return f"{key}: {_plain(first['msg'])} ({_plain(reprlib.repr(first['input']))})"
+    return f"{key}: {plain(first['msg'])} ({plain(reprlib.repr(first['input']))})"

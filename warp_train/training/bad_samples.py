@@ -1,6 +1,5 @@
 """Unreadable files: listed, replaced, and beyond a limit a reason to stop."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -8,24 +7,36 @@ from torch import Tensor
 
 from warp_train.data import Batch
 from warp_train.errors import WarpTrainError
-from warp_train.training.run_folder import to_json
+from warp_train.training.disk import Disk
+from warp_train.training.run_folder import append_line, read_lines
 
 log = logging.getLogger("warp_train")
 
+BAD_SAMPLES_FILE = "bad_samples.jsonl"
+
 
 class BadSamples:
-    """Counts this process's unreadable samples of the running epoch."""
+    """Counts the unreadable training samples of the running epoch, and lists all there are.
 
-    def __init__(self, path: Path, *, max_fraction: float, samples_per_epoch: int) -> None:
+    Every process appends to one list and counts with it what the others have listed, so the limit
+    is the same for any number of processes, and a resumed run counts on.
+    """
+
+    def __init__(
+        self, path: Path, disk: Disk, *, max_fraction: float, samples_per_epoch: int
+    ) -> None:
         """Args:
-        path: `bad_samples.jsonl`; every process appends to it.
-        samples_per_epoch: of this process.
+        path: `bad_samples.jsonl`.
+        disk: what to do if it cannot be written.
+        samples_per_epoch: of all processes.
         """
-        self._path = path
+        self._path, self._disk = path, disk
         self._allowed = max_fraction * samples_per_epoch
         self._max_fraction = max_fraction
-        self._known = _listed(path)
-        self._epoch, self._count = -1, 0
+        self._listed: dict[str, tuple[int, str]] = {}
+        self._epoch = -1
+        self._seen: set[tuple[str, str]] = set()
+        self._read_list()
 
     def note(self, batch: Batch, epoch: int) -> None:
         """Lists the files that training samples of `batch` had to stand in for, and counts them.
@@ -34,31 +45,44 @@ class BadSamples:
             WarpTrainError: more than the allowed share of an epoch could not be read.
         """
         if epoch != self._epoch:
-            self._epoch, self._count = epoch, 0
-        reasons = self.list_unreadable(batch, epoch)
-        self._count += len(reasons)
-        if reasons and self._count > self._allowed:
+            self._epoch, self._seen = epoch, set()
+        bad = self._list(batch, epoch, training=True)
+        if not bad:
+            return
+        self._seen |= bad
+        here = {(reason, by) for reason, (of, by) in self._listed.items() if of == epoch and by}
+        count = len(self._seen | here)
+        if count > self._allowed:
             raise WarpTrainError(
-                f"{self._count} samples of epoch {epoch + 1} could not be read, more than "
-                f"data.max_bad_fraction {self._max_fraction:g} allows; the last: {reasons[-1]}; "
-                f"all: {self._path}"
+                f"{count} samples of epoch {epoch + 1} could not be read, more than "
+                f"data.max_bad_fraction {self._max_fraction:g} allows; one of them: "
+                f"{max(bad)[0]}; all: {self._path}"
             )
 
-    def list_unreadable(self, batch: Batch, epoch: int) -> list[str]:
-        """Lists the files that samples of `batch` had to stand in for; returns why, one each."""
-        stand_ins = [
-            (image_id, reason)
-            for image_id, reason in zip(batch["image_id"], batch["replaced"], strict=True)
-            if reason
-        ]
-        for image_id, reason in stand_ins:
-            if reason not in self._known:
-                self._known.add(reason)
-                log.warning("skipped %s", reason)
-                with self._path.open("a", encoding="utf-8") as file:
-                    row = {"epoch": epoch, "reason": reason, "replaced_by": image_id}
-                    file.write(to_json(row) + "\n")
-        return [reason for _, reason in stand_ins]
+    def list_unreadable(self, batch: Batch, epoch: int) -> None:
+        """Lists the files that validation samples would have to stand in for; none is counted."""
+        self._list(batch, epoch, training=False)
+
+    def _list(self, batch: Batch, epoch: int, *, training: bool) -> set[tuple[str, str]]:
+        """Adds what the list lacks; returns all of the batch, with the samples that stand in."""
+        pairs = zip(batch["replaced"], batch["image_id"], strict=True)
+        bad = {(str(reason), str(by)) for reason, by in pairs if reason}
+        with self._disk.writing(self._path):
+            if any(reason not in self._listed for reason, _ in bad):
+                self._read_list()  # another process may have listed it
+            for reason, stand_in in sorted(bad):
+                if reason not in self._listed:
+                    log.warning("skipped %s", reason)
+                    by = stand_in if training else None
+                    append_line(self._path, {"epoch": epoch, "reason": reason, "replaced_by": by})
+                    self._listed[reason] = (epoch, by or "")
+        return bad
+
+    def _read_list(self) -> None:
+        for row in read_lines(self._path):
+            epoch, reason, by = (row.get(key) for key in ("epoch", "reason", "replaced_by"))
+            if isinstance(epoch, int) and isinstance(reason, str):
+                self._listed[reason] = (epoch, str(by or ""))
 
 
 def without_stand_ins(batch: Batch) -> Batch:
@@ -70,10 +94,3 @@ def without_stand_ins(batch: Batch) -> Batch:
         key: value[kept] if isinstance(value, Tensor) else [value[place] for place in kept]
         for key, value in batch.items()
     }
-
-
-def _listed(path: Path) -> set[str]:
-    """Reasons that the file holds from before a resume."""
-    if not path.exists():
-        return set()
-    return {json.loads(line)["reason"] for line in path.read_text(encoding="utf-8").splitlines()}

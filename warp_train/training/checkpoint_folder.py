@@ -8,25 +8,42 @@
     trainer_state.json     `TrainerState`
     rng-<rank>.safetensors random generators of each process
 <run>/best, last, interrupted -> checkpoints/step-…
+<run>/pinned/<other run> -> ../checkpoints/step-…    what another run has started from
+
+Retention spares what a link points at. A run that starts from another's checkpoint pins it there,
+so that neither a `best` that moves on nor a resumed run takes it away. Remove the pin to free it.
 """
 
 import errno
+import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from warp_train.errors import WarpTrainError
-from warp_train.models.pretrained import MODEL_FILE, read_json
+from warp_train.models.pretrained import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    plain,
+    read_json,
+    tensor_shapes,
+)
 from warp_train.training.checkpoint_state import TrainerState
+from warp_train.training.disk import free_bytes, is_gone, is_there, refusal
 from warp_train.training.run_folder import fsync_path, write_atomically
+
+log = logging.getLogger("warp_train")
 
 Link = Literal["best", "last", "interrupted"]
 
@@ -36,6 +53,8 @@ STATE_FILE = "trainer_state.json"
 LINKS: tuple[Link, ...] = ("best", "last", "interrupted")
 INCOMING = ".incoming-"
 REPLACED = ".replaced-"
+PINNED = "pinned"
+_STEP = re.compile(r"step-(\d{9,18})")
 
 
 def checkpoint_folder(run_dir: Path, step: int) -> Path:
@@ -54,12 +73,14 @@ def find_checkpoint(path: Path, prefer: Literal["best", "last"]) -> Path:
     Raises:
         WarpTrainError: `path` does not exist, or is neither.
     """
-    if not path.exists():
-        raise WarpTrainError(f"{path}: no such file or folder; expected a run or checkpoint folder")
-    if (path / MODEL_FILE).is_file():
+    if not is_there(path):
+        raise WarpTrainError(
+            f"{plain(path)}: no such file or folder; expected a run or checkpoint folder"
+        )
+    if is_there(path / MODEL_FILE):
         return path.resolve()
     best = path / "best"
-    if prefer == "best" and (best / MODEL_FILE).is_file():
+    if prefer == "best" and is_there(best / MODEL_FILE):
         return best.resolve()
     newest = newest_checkpoint(path)
     if newest is None:
@@ -83,17 +104,71 @@ def find_resume(run_dir: Path, resume_from: str) -> Path | None:
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """The complete checkpoint of the highest step, damaged and unfinished ones left out."""
-    folders = sorted((run_dir / "checkpoints").glob("step-*"), reverse=True)
-    return next((folder.resolve() for folder in folders if _is_complete(folder)), None)
+    return next((place.resolve() for place in _newest_first(run_dir) if _is_complete(place)), None)
+
+
+def find_start(init_from: Path, run_dir: Path) -> Path:
+    """The checkpoint that the run in `run_dir` has started from: what it has pinned, or the best.
+
+    Raises:
+        WarpTrainError: `init_from` is neither a run nor a checkpoint folder.
+    """
+    found = find_checkpoint(init_from, prefer="best")
+    pin = _pin(found, run_dir)
+    chosen = init_from.name == found.name  # rather than left to a run or a link that has moved on
+    return pin.resolve() if is_there(pin / MODEL_FILE) and not chosen else found
+
+
+def pin_checkpoint(folder: Path, run_dir: Path) -> None:
+    """Keeps retention from a checkpoint that the run in `run_dir` is about to start from."""
+    if folder.parent.name != "checkpoints" or folder.parent.parent == run_dir.resolve():
+        return
+    pin = _pin(folder, run_dir)
+    try:
+        pin.parent.mkdir(exist_ok=True)
+        point_link(pin, folder)
+    except OSError as error:  # a run that is not ours
+        log.warning("%s is not kept from being pruned: %s", folder, refusal(pin, error))
+
+
+def _pin(folder: Path, run_dir: Path) -> Path:
+    here = run_dir.resolve()
+    tag = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
+    return folder.parent.parent / PINNED / f"{here.name}-{tag}"
 
 
 def prune_checkpoints(run_dir: Path, keep_last: int) -> None:
     """Removes all but the `keep_last` newest checkpoints and those that a link points at."""
-    folders = sorted((run_dir / "checkpoints").glob("step-*"), reverse=True)
-    pointed_at = {(run_dir / link).resolve() for link in LINKS if (run_dir / link).is_symlink()}
-    for folder in folders[keep_last:]:
-        if folder.resolve() not in pointed_at:
+    links = [*(run_dir / link for link in LINKS), *(run_dir / PINNED).glob("*")]
+    pointed_at = {target for link in links if (target := _target(link))}
+    for folder in _newest_first(run_dir)[keep_last:]:
+        if _target(folder) not in pointed_at:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _newest_first(run_dir: Path) -> list[Path]:
+    """What is called like a checkpoint, not a copy that someone has laid beside it."""
+    try:
+        found = [p for p in (run_dir / "checkpoints").iterdir() if _STEP.fullmatch(p.name)]
+    except (OSError, ValueError):
+        return []
+    return sorted(found, key=lambda place: int(place.name.partition("-")[2]), reverse=True)
+
+
+def _target(link: Path) -> Path | None:
+    """Where a path leads in the end; None for a loop or nowhere."""
+    try:
+        return link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+
+
+def have_vanished(run_dir: Path) -> bool:
+    """Whether someone has taken away the run's folder, or the checkpoint that `last` points at."""
+    last = run_dir / "last"
+    with suppress(OSError):  # no permission, which the next write will say
+        return is_gone(run_dir) or (last.is_symlink() and is_gone(last))
+    return False
 
 
 def clean_interrupted_writes(run_dir: Path) -> None:
@@ -119,8 +194,8 @@ def read_trainer_state(folder: Path) -> TrainerState:
         return TrainerState.model_validate(read_json(path))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise WarpTrainError(f"{path}: {key}: {first['msg']}") from error
+        key = plain(".".join(str(part) for part in first["loc"]))
+        raise WarpTrainError(f"{path}: {key}: {plain(first['msg'])}") from error
 
 
 class CheckpointError(WarpTrainError):
@@ -156,22 +231,27 @@ def _why_not_written(
     folder: Path, files: Mapping[str, Mapping[str, Tensor]], error: Exception
 ) -> str:
     needed = sum(value.nbytes for tensors in files.values() for value in tensors.values())
-    disk = next(parent for parent in folder.parents if parent.exists())
-    free = shutil.disk_usage(disk).free
-    missing = f", {needed - free:,} too few" if needed > free else ""
+    free = free_bytes(folder)
+    missing = f", {needed - free:,} too few" if free is not None and needed > free else ""
     return (
         f"{folder}: the checkpoint could not be written ({error}); it takes {needed:,} bytes, and "
-        f"{free:,} are free there{missing}"
+        + (f"{free:,} are free there{missing}" if free is not None else "nobody knows what is free")
     )
 
 
 def _move_into_place(incoming: Path, folder: Path) -> None:
-    """A folder cannot be renamed over a full one: the old one steps aside and back if killed."""
+    """A folder cannot be renamed over a full one: the old one steps aside, and back on failure."""
     aside = folder.with_name(REPLACED + folder.name)
     if folder.exists():
         folder.rename(aside)
-    incoming.rename(folder)
-    fsync_path(folder.parent)
+    try:
+        incoming.rename(folder)
+        fsync_path(folder.parent)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        if aside.exists():
+            aside.rename(folder)
+        raise
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -199,15 +279,22 @@ def point_link(link: Path, target: Path) -> None:
     temporary = link.with_name(f".{link.name}-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, link.parent.resolve()), target_is_directory=True)
-    temporary.replace(link)
+    try:
+        temporary.replace(link)
+    except OSError:  # a folder is in the way
+        temporary.unlink()
+        raise
 
 
 def _is_complete(folder: Path) -> bool:
     try:
-        read_trainer_state(folder)
-        for name in (MODEL_FILE, OPTIMIZER_FILE):
-            with safe_open(folder / name, framework="pt"):  # checks the header against the size
-                pass
-    except (WarpTrainError, SafetensorError, OSError):
+        processes = read_trainer_state(folder).world_size
+        found = {path.name for path in folder.iterdir()}
+        if processes > len(found) or CONFIG_FILE not in found:
+            return False
+        optional = {RAW_FILE} & found
+        for name in (MODEL_FILE, OPTIMIZER_FILE, *map(rng_file, range(processes)), *optional):
+            tensor_shapes(folder / name)  # checks the header against the size
+    except (WarpTrainError, OSError):
         return False
     return True

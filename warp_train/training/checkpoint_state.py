@@ -2,9 +2,9 @@
 
 import random
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from warp_train.errors import WarpTrainError
+from warp_train.models.pretrained import plain
 from warp_train.section import Section
+from warp_train.training.saved_state import as_ours, require_adam_state
 
 NUMPY_WORDS = 624
 PYTHON_STATE_VERSION = 3
+
+Steps = Annotated[int, Field(ge=0, le=10**12)]
+Processes = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class BestMetric(Section):
@@ -24,7 +29,7 @@ class BestMetric(Section):
 
     name: str
     value: float
-    step: int = Field(ge=0)
+    step: Steps
 
 
 class ParamGroup(Section):
@@ -37,28 +42,28 @@ class ParamGroup(Section):
 class LossSums(Section):
     """Losses since the last line of metrics: means over the processes, summed over the steps."""
 
-    steps: int = Field(ge=0)
+    steps: Steps
     sums: dict[str, float]
 
 
 class RunPosition(Section):
     """Where a run stands, as far as the training loop knows it."""
 
-    stage: str
-    step: int = Field(ge=0)
+    stage: Annotated[str, Field(pattern=r"^\w{1,64}$")]
+    step: Steps
     """Optimizer steps done."""
-    epoch: int = Field(ge=0)
+    epoch: Steps
     samples_seen: int = Field(ge=0)
     best: BestMetric | None
     """None before the first validation."""
-    validated_step: int | None
+    validated_step: Steps | None
     """Step of the newest validation: a run that was interrupted in one makes up for it."""
-    world_size: int = Field(ge=1)
+    world_size: Processes
     global_batch: int = Field(ge=1)
     """Samples per optimizer step, over all processes and accumulated micro-batches."""
     unlogged: LossSums
     """What a resumed run's next line of metrics begins with."""
-    wandb_run_id: str | None
+    wandb_run_id: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")] | None
     recipe: dict[str, JsonValue]
     """The recipe as resolved, so that a checkpoint explains itself without its run folder."""
 
@@ -111,9 +116,10 @@ def load_optimizer(
         source: the checkpoint folder, for messages.
 
     Raises:
-        WarpTrainError: the saved optimizer trained other parameters than this one.
+        WarpTrainError: the saved optimizer trained other parameters than this one, or is damaged.
     """
-    wanted = [group.params for group in optimizer_groups(optimizer, model)]
+    here = optimizer_groups(optimizer, model)
+    wanted = [group.params for group in here]
     saved = [group.params for group in groups]
     if wanted != saved:
         only_one = sorted({n for g in wanted for n in g} ^ {n for g in saved for n in g})
@@ -123,22 +129,38 @@ def load_optimizer(
             "start from its weights with --init-from instead of resuming"
         )
     position = {name: i for i, name in enumerate(name for group in saved for name in group)}
-    state: dict[int, dict[str, Tensor]] = {}
-    for full_name, value in tensors.items():
-        name, key = full_name.removeprefix("state.").rsplit(".", 1)
-        state.setdefault(position[name], {})[key] = value
+    state = _state_by_parameter(tensors, position, model, source)
+    settings = [
+        as_ours(there.hyper, ours.hyper, f"{source}: param_groups.{number}.hyper")
+        for number, (there, ours) in enumerate(zip(groups, here, strict=True))
+    ]
     optimizer.load_state_dict(
         {
-            "state": state,
+            "state": {position[name]: kept for name, kept in state.items()},
             "param_groups": [
                 {
                     "params": [position[name] for name in group.params],
-                    **{k: tuple(v) if isinstance(v, list) else v for k, v in group.hyper.items()},
+                    **{k: tuple(v) if isinstance(v, list) else v for k, v in hyper.items()},
                 }
-                for group in groups
+                for group, hyper in zip(groups, settings, strict=True)
             ],
         }
     )
+
+
+def _state_by_parameter(
+    tensors: Mapping[str, Tensor], known: Collection[str], model: nn.Module, source: Path
+) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's tensors by parameter and kind, each held against its parameter."""
+    state: dict[str, dict[str, Tensor]] = {}
+    for full_name, value in tensors.items():
+        name, _, key = full_name.removeprefix("state.").rpartition(".")
+        if name not in known:
+            raise WarpTrainError(f"{source}: {plain(full_name)}: its optimizer has no such state")
+        state.setdefault(name, {})[key] = value
+    for name, kept in state.items():
+        require_adam_state(kept, model.get_parameter(name), f"{source}: state.{name}")
+    return state
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
@@ -163,9 +185,35 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
     return state
 
 
-def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Puts the generators back where `random_state` found them."""
+def set_random_state(state: Mapping[str, Tensor], device: torch.device, source: Path) -> None:
+    """Puts the generators back where `random_state` found them.
+
+    Args:
+        source: the file, for messages.
+
+    Raises:
+        WarpTrainError: it does not hold the state of generators.
+    """
+    for name, ours in random_state(device).items():
+        there = state.get(name)
+        # A run that goes on with a GPU after none has no state for it, and draws its own.
+        if there is None and name == "cuda":
+            continue
+        if there is None or there.shape != ours.shape or there.dtype != ours.dtype:
+            raise WarpTrainError(f"{source}: {name} is not the state of a generator")
+    try:
+        _set_generators(state, device)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        reason = plain(str(error).partition("\n")[0])
+        raise WarpTrainError(f"{source}: not the state of generators ({reason})") from error
+
+
+def _set_generators(state: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
+    for name in ("numpy", "python"):  # which take numbers that they then read beyond
+        known, position = state[name][:NUMPY_WORDS], int(state[name][NUMPY_WORDS])
+        if known.min() < 0 or known.max() >= 2**32 or not 0 <= position <= NUMPY_WORDS:
+            raise ValueError(f"{name}: numbers out of range")
     words = state["numpy"].tolist()
     np.random.set_state(
         (

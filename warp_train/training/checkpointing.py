@@ -11,7 +11,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from warp_train.errors import WarpTrainError
-from warp_train.models.pretrained import CONFIG_FILE, MODEL_FILE, load_weights, read_tensors
+from warp_train.models.pretrained import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    load_weights,
+    read_tensors,
+    read_weights,
+)
 from warp_train.training.checkpoint_folder import (
     OPTIMIZER_FILE,
     RAW_FILE,
@@ -34,7 +40,9 @@ from warp_train.training.checkpoint_state import (
     random_state,
     set_random_state,
 )
+from warp_train.training.disk import is_there
 from warp_train.training.optim import Ema
+from warp_train.training.saved_state import as_ours
 
 
 def save_checkpoint(
@@ -113,18 +121,21 @@ def restore_checkpoint(
         WarpTrainError: a file is missing or damaged, or belongs to another architecture or stage.
     """
     state = read_trainer_state(folder)
-    has_average = (folder / RAW_FILE).exists()
+    has_average = is_there(folder / RAW_FILE)
     load_weights(model, folder, model_config, RAW_FILE if has_average else MODEL_FILE)
     if ema:
-        ema.load(read_tensors(folder / MODEL_FILE))
+        ema.load(read_weights(model, folder, model_config))
     tensors = read_tensors(folder / OPTIMIZER_FILE)
     load_optimizer(optimizer, model, tensors, state.param_groups, folder)
-    scheduler.load_state_dict(dict(state.scheduler))
+    where = f"{folder / STATE_FILE}: "
+    scheduler.load_state_dict(as_ours(state.scheduler, scheduler.state_dict(), where + "scheduler"))
     if accelerator.scaler is not None and state.grad_scaler:
-        accelerator.scaler.load_state_dict(dict(state.grad_scaler))
+        ours = accelerator.scaler.state_dict()
+        accelerator.scaler.load_state_dict(as_ours(state.grad_scaler, ours, where + "grad_scaler"))
     if accelerator.process_index < state.world_size:
-        generators = read_tensors(folder / rng_file(accelerator.process_index))
-        set_random_state(generators, accelerator.device)
+        path = folder / rng_file(accelerator.process_index)
+        generators = read_tensors(path)
+        set_random_state(generators, accelerator.device, path)
     return state
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from warp_train.geometry import grid_to_pixels
+from warp_train.training.run_folder import write_atomically
 
 Picture = NDArray[np.uint8]
 
@@ -94,7 +95,7 @@ def save_picture(path: Path, picture: Picture) -> None:
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else []
     _, encoded = cv2.imencode(path.suffix, bgr, options)
-    path.write_bytes(encoded.tobytes())
+    write_atomically(path, encoded.tobytes())
 
 
 def save_panels(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from warp_train.data import Batch
+from warp_train.training.disk import is_gone
 from warp_train.training.guardrails import FiniteGuard, WarningLedger, guardrail_warnings
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.meter import Meter
@@ -23,8 +24,15 @@ from warp_train.training.step import (
     to_device,
     worst_or_mean,
 )
-from warp_train.training.trackers import Trackers
-from warp_train.training.validation import ended_epoch, note_best, score_again, show, validate
+from warp_train.training.trackers import EVENTS_FOLDER, Trackers
+from warp_train.training.validation import (
+    await_scores,
+    ended_epoch,
+    note_best,
+    score_again,
+    show,
+    validate,
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +42,13 @@ class _Records:
     metrics: MetricsWriter
     trackers: Trackers
     proxy: ProxyHook | None
+    run: Run
 
     def write(self, split: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        self.metrics.write(step, epoch, split, values)
-        self.trackers.log(split, values, step)
+        with self.run.disk.writing(self.run.run_dir / METRICS_FILE):
+            self.metrics.write(step, epoch, split, values)
+        with self.run.disk.writing(self.run.run_dir / EVENTS_FOLDER):
+            self.trackers.log(split, values, step)
 
     def collect(self) -> None:
         """Writes the last validation's proxy scores if they have come meanwhile."""
@@ -45,9 +56,11 @@ class _Records:
             self._write_scores(self.proxy.collect())
 
     def settle(self, interrupts: Interrupts) -> None:
-        """Waits for them: what a checkpoint has behind it, no resumed run makes up for."""
-        if self.proxy:
-            self._write_scores(self.proxy.wait_for(hurry=interrupts.noticed))
+        """Waits for them: what a checkpoint has behind it, no resumed run makes up for.
+
+        Collective: call on every rank.
+        """
+        self._write_scores(await_scores(self.proxy, interrupts))
 
     def _write_scores(self, scores: ProxyScores | None) -> None:
         if scores is not None:
@@ -64,47 +77,47 @@ def train(
 
     Raises:
         NonFiniteError: a loss or gradient is not finite; nothing is saved.
-        WarpTrainError: too many unreadable samples, or a save that failed.
+        WarpTrainError: too many unreadable samples, or a disk that refused.
     """
     recipe, feed, main = run.recipe, run.feed, run.accelerator.is_main_process
     guard = FiniteGuard(grads_may_overflow=run.accelerator.scaler is not None)
     ledger = WarningLedger()
-    with MetricsWriter(run.run_dir / METRICS_FILE, enabled=main) as metrics:
-        records = _Records(metrics, trackers, proxy)
-        if not _begin(run, records, interrupts):
-            return interrupts.agreed()
-        batches = feed.train(run.step)
-        while run.step < run.total_steps:
-            epoch = run.epoch
-            epoch_end = min((epoch + 1) * feed.steps_per_epoch, run.total_steps)
-            with EpochProgress(
-                epoch=epoch,
-                epochs=-(-run.total_steps // feed.steps_per_epoch),
-                total=epoch_end - epoch * feed.steps_per_epoch,
-                done=run.step - epoch * feed.steps_per_epoch,
-                enabled=main,
-            ) as progress:
-                while run.step < epoch_end:
-                    out, grad_norm = _optimizer_step(run, batches, guard)
-                    run.step += 1
-                    shown = None
-                    if run.step % recipe.train.log_every == 0 or run.step == epoch_end:
-                        shown = _log(run, epoch, out, grad_norm, records, ledger)
-                    progress.advance(shown)
-                    if interrupts.agreed() is not None:
-                        guard.flush()
-                        records.settle(interrupts)
-                        save(run, interrupted=True)
-                        return interrupts.received
-                    if _validation_due(run):
-                        guard.flush()
-                        if not _validate(run, records, interrupts):
-                            return interrupts.agreed()
-                    elif _save_due(run):
-                        guard.flush()
-                        records.settle(interrupts)
-                        save(run)
-        records.settle(interrupts)
+    metrics = MetricsWriter(run.run_dir / METRICS_FILE, enabled=main)
+    records = _Records(metrics, trackers, proxy, run)
+    if not _begin(run, records, interrupts):
+        return interrupts.agreed()
+    batches = feed.train(run.step)
+    while run.step < run.total_steps:
+        epoch = run.epoch
+        epoch_end = min((epoch + 1) * feed.steps_per_epoch, run.total_steps)
+        with EpochProgress(
+            epoch=epoch,
+            epochs=-(-run.total_steps // feed.steps_per_epoch),
+            total=epoch_end - epoch * feed.steps_per_epoch,
+            done=run.step - epoch * feed.steps_per_epoch,
+            enabled=main,
+        ) as progress:
+            while run.step < epoch_end:
+                out, grad_norm = _optimizer_step(run, batches, guard)
+                run.step += 1
+                shown = None
+                if run.step % recipe.train.log_every == 0 or run.step == epoch_end:
+                    shown = _log(run, epoch, out, grad_norm, records, ledger)
+                progress.advance(shown)
+                if interrupts.agreed() is not None:
+                    guard.flush()
+                    records.settle(interrupts)
+                    save(run, interrupted=True)
+                    return interrupts.agreed()
+                if _validation_due(run):
+                    guard.flush()
+                    if not _validate(run, records, interrupts):
+                        return interrupts.agreed()
+                elif _save_due(run):
+                    guard.flush()
+                    records.settle(interrupts)
+                    save(run)
+    records.settle(interrupts)
     return None
 
 
@@ -222,12 +235,16 @@ def _validate(run: Run, records: _Records, interrupts: Interrupts) -> bool:
     if values is None:
         save(run, interrupted=True)
         return False
-    run.validated_step, best_before = run.step, run.best
+    run.validated_step = run.step
+    if is_gone(run.run_dir / "best"):
+        run.best = None  # nobody has its weights any more
+    best_before = run.best
     best = note_best(run, values)
     records.write("val", run.step, ended_epoch(run), values)
     every = run.recipe.tracking.images_every
     if every and run.validations % every == 0 and run.accelerator.is_main_process:
-        show(run, records.trackers)
+        with run.disk.writing(run.run_dir / "images"):
+            show(run, records.trackers)
     run.validations += 1
     if not save(run, best=best):
         run.best = best_before  # whose checkpoint is still there

@@ -20,7 +20,9 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        """What this process received, or heard of; the others may not know yet."""
         self._received_at = 0.0
+        self._agreed: int | None = None
         self._before: dict[int, Any] = {}
         self._group: Any = None
 
@@ -45,12 +47,16 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
         number = signal.SIGTERM if number == signal.SIGUSR1 else number
         if self.received is None:
-            self.received, self._received_at = number, now
-        elif now - self._received_at > _ECHO_SECONDS:
+            self._receive(number)
+        elif time.monotonic() - self._received_at > _ECHO_SECONDS:
             os._exit(128 + number)
+
+    def _receive(self, number: int) -> None:
+        # The time first: a signal in between the two must not be taken for a second one.
+        self._received_at = time.monotonic()
+        self.received = number
 
     def noticed(self) -> bool:
         """Whether this process has received a signal, or heard of one. Not collective."""
@@ -59,7 +65,7 @@ class Interrupts:
     def agreed(self) -> int | None:
         """The signal that any rank received. Collective: call on every rank, at the same step."""
         self.round(working=True)
-        return self.received
+        return self._agreed
 
     def round(self, working: bool) -> tuple[bool, bool]:
         """One round of a loop whose length differs between the ranks.
@@ -69,9 +75,13 @@ class Interrupts:
         Returns:
             Whether any rank received a signal, and whether any has work.
         """
+        number = self.received or 0
         if self._group is not None:
-            word = torch.tensor([self.received or 0, int(working)])
+            word = torch.tensor([number, int(working)])
             torch.distributed.all_reduce(word, op=torch.distributed.ReduceOp.MAX, group=self._group)
             number, working = int(word[0]), bool(word[1])
-            self.received = number or None
-        return self.received is not None, working
+            # One that came meanwhile stays noted, for the next round: the others do not know it.
+            if number and self.received != number:
+                self._receive(number)  # whoever sent it may send it here, too, a little later
+        self._agreed = number or None
+        return self._agreed is not None, working

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -81,7 +82,13 @@ class EpochProgress:
     def _print_line(self) -> None:
         self._printed_at = self._clock()
         line = f"{self._title}  step {self._done}/{self._total}  {_format_values(self._shown)}"
-        print(line.rstrip(), file=self._stream, flush=True)
+        tell(line.rstrip(), self._stream)
+
+
+def tell(line: str, stream: TextIO | None = None) -> None:
+    """Prints for whoever is watching (standard error if None); a full log is no reason to stop."""
+    with suppress(OSError):
+        print(line, file=stream or sys.stderr, flush=True)
 
 
 def results_table(

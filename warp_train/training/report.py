@@ -5,14 +5,16 @@ from pathlib import Path
 
 import torch
 
+from warp_train.errors import WarpTrainError
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.models import HybridModel, from_pretrained
 from warp_train.training.checkpoint_folder import (
     STATE_FILE,
-    find_checkpoint,
+    find_start,
     read_trainer_state,
 )
 from warp_train.training.debug_dump import before_after, save_picture, stacked
+from warp_train.training.disk import is_there, refusal
 from warp_train.training.evaluation import (
     Round,
     Table,
@@ -34,17 +36,23 @@ CONTROLS = ("identity", "fixed_warp")
 def lineage(checkpoint: Path) -> dict[str, Path]:
     """Checkpoints by stage, oldest first: this one, what it started from, and so on back.
 
-    A start that is no longer on disk ends the list; weights without a record of their training
-    are listed by the name of their folder.
+    A start that is no longer on disk, or that the list has already, ends it; weights without a
+    record of their training are listed by the name of their folder.
     """
-    if not (checkpoint / STATE_FILE).is_file():
-        return {checkpoint.name: checkpoint}
-    state = read_trainer_state(checkpoint)
-    start = state.recipe["init_from"]
-    if not isinstance(start, str) or not Path(start).exists():
-        return {state.stage: checkpoint}
-    before = lineage(find_checkpoint(Path(start), prefer="best"))
-    return {**{s: p for s, p in before.items() if s != state.stage}, state.stage: checkpoint}
+    found: dict[str, Path] = {}
+    seen: set[Path] = set()
+    while checkpoint not in seen:
+        seen.add(checkpoint)
+        if not is_there(checkpoint / STATE_FILE):
+            found.setdefault(checkpoint.name, checkpoint)
+            break
+        state = read_trainer_state(checkpoint)
+        found.setdefault(state.stage, checkpoint)
+        start = state.recipe.get("init_from")
+        if not isinstance(start, str) or not is_there(Path(start)):
+            break
+        checkpoint = find_start(Path(start), checkpoint.parent.parent)
+    return dict(reversed(found.items()))
 
 
 def measure_stages(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> Table | None:
@@ -72,9 +80,13 @@ def write_report(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> str
     if table is None:
         return None
     if run.accelerator.is_main_process:
-        save_before_after(run, _load(list(checkpoints.values())[-1], run))
+        with run.disk.writing(run.run_dir / "images" / PICTURE_FILE):
+            save_before_after(run, _load(list(checkpoints.values())[-1], run))
         # Last, because it says that the stage is finished.
-        write_json(run.run_dir / SUMMARY_FILE, summary(table))
+        try:
+            write_json(run.run_dir / SUMMARY_FILE, summary(table))
+        except OSError as error:
+            raise WarpTrainError(refusal(run.run_dir / SUMMARY_FILE, error)) from error
     return format_table(table)
 
 

@@ -15,13 +15,19 @@ from warp_train.data import Batch
 from warp_train.losses import CompositeLoss
 from warp_train.models import HybridModel, TrainedOn, load_weights, model_description
 from warp_train.recipe import Recipe
-from warp_train.training.bad_samples import BadSamples
-from warp_train.training.checkpoint_folder import CheckpointError, find_checkpoint
+from warp_train.training.bad_samples import BAD_SAMPLES_FILE, BadSamples
+from warp_train.training.checkpoint_folder import (
+    CheckpointError,
+    find_checkpoint,
+    have_vanished,
+    pin_checkpoint,
+)
 from warp_train.training.checkpoint_state import BestMetric, LossSums, RunPosition
 from warp_train.training.checkpointing import (
     restore_checkpoint,
     save_checkpoint,
 )
+from warp_train.training.disk import Disk
 from warp_train.training.evaluation import median_lens
 from warp_train.training.feeding import Data, Feed, build_feed
 from warp_train.training.meter import Meter
@@ -55,6 +61,7 @@ class Run:
     total_steps: int
     bounds: dict[str, float]
     bad: BadSamples
+    disk: Disk
     wandb_run_id: str
     step: int = 0
     meter: Meter = field(default_factory=Meter)
@@ -103,6 +110,8 @@ def start_run(
     model = build_model(recipe)
     if recipe.init_from and resume is None:
         folder = find_checkpoint(Path(recipe.init_from), prefer="best")
+        if accelerator.is_main_process:
+            pin_checkpoint(folder, run_dir)
         load_weights(model, folder, model_description(model))
     if recipe.model.sync_batch_norm and accelerator.num_processes > 1 and _on_gpu(accelerator):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -119,6 +128,7 @@ def start_run(
     optimizer = build_optimizer(model, recipe.optim)
     scheduler = build_scheduler(optimizer, recipe.scheduler, total_steps)
     ema = Ema(model, recipe.train.ema_decay) if recipe.train.ema_decay else None
+    disk = Disk(recipe.checkpoint.on_error)
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
     run = Run(
         recipe,
@@ -135,10 +145,12 @@ def start_run(
         total_steps,
         recipe.model.param_bounds.model_dump(),
         BadSamples(
-            run_dir / "bad_samples.jsonl",
+            run_dir / BAD_SAMPLES_FILE,
+            disk,
             max_fraction=recipe.data.max_bad_fraction,
-            samples_per_epoch=feed.steps_per_epoch * feed.global_batch // accelerator.num_processes,
+            samples_per_epoch=feed.steps_per_epoch * feed.global_batch,
         ),
+        disk,
         new_run_id(),
     )
     if resume is not None:
@@ -177,10 +189,12 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
         False where the disk refused and the recipe has it that training goes on.
 
     Raises:
-        CheckpointError: the disk refused, and the recipe or the run ends here.
+        WarpTrainError: the disk refused or has lost what was there, and the recipe has it that the
+            run ends; or it refused the last checkpoint of all.
     """
     links = ["last", *(["best"] if best else []), *(["interrupted"] if interrupted else [])]
     ends_here = interrupted or run.step >= run.total_steps
+    vanished = run.accelerator.is_main_process and have_vanished(run.run_dir)
     try:
         _write_checkpoint(run, links)
     except CheckpointError as error:
@@ -189,6 +203,11 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
         if run.accelerator.is_main_process:
             log.warning("step %d: %s; training goes on (checkpoint.on_error)", run.step, error)
         return False
+    if vanished:  # only said once these weights are safe
+        run.disk.complain(
+            run.run_dir,
+            f"{run.run_dir}: its checkpoints have vanished; that of step {run.step} is there anew",
+        )
     return True
 
 

@@ -1,12 +1,13 @@
 """The run folder: its name, its atomic text files, and `metrics.jsonl`."""
 
+import errno
 import json
 import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from warp_train.errors import WarpTrainError
@@ -55,34 +56,50 @@ def run_folders(output_dir: Path, run_name: str) -> list[Path]:
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl`, a flushed line an object, so that a crash loses no more than one.
-
-    A number that is not finite is written as null: JSON has no other way to say it.
-    """
+    """Appends to `metrics.jsonl`, a line an object."""
 
     def __init__(self, path: Path, *, enabled: bool = True) -> None:
         """`enabled`: False on all but the main process."""
-        self._file = path.open("a", encoding="utf-8", buffering=1) if enabled else None
+        self._path = path if enabled else None
 
     def write(self, step: int, epoch: int, split: str, values: Mapping[str, Any]) -> None:
-        if self._file is not None:
-            row = {"step": step, "epoch": epoch, "split": split, **values}
-            self._file.write(to_json(row) + "\n")
+        """OSError if the disk refuses; the file then ends with the line before."""
+        if self._path is not None:
+            append_line(self._path, {"step": step, "epoch": epoch, "split": split, **values})
 
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
-    def __enter__(self) -> "MetricsWriter":
-        return self
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Appends a JSON line in one piece, so that several processes may append to one file.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    Opened each time: what is written to a file that someone has removed would be lost silently.
+
+    Raises:
+        OSError: from the file system; half a line is taken back.
+    """
+    line = _line(row).encode()
+    with path.open("ab", buffering=0) as file:
+        written = file.write(line)
+        if written < len(line):
+            file.truncate(file.tell() - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file; no file is an empty one, and half a line is none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    return [row for row in map(_row, lines) if row is not None]
+
+
+def drop_cut_line(path: Path) -> None:
+    """Takes away half a line that a crash has left at the end of a JSON-lines file."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 def truncate_metrics(path: Path, step: int, validated_step: int | None) -> None:
@@ -95,15 +112,13 @@ def truncate_metrics(path: Path, step: int, validated_step: int | None) -> None:
         return
     validated = -1 if validated_step is None else validated_step
     until = {"train": step, "val": validated, "proxy": validated}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if _is_until(line, until)]
-    write_atomically(path, "".join(line + "\n" for line in kept))
+    kept = [row for row in read_lines(path) if _is_until(row, until)]
+    write_atomically(path, "".join(map(_line, kept)))
 
 
 def is_scored(path: Path, step: int) -> bool:
     """Whether the metrics hold the proxy score of the validation at `step`."""
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return any(row["step"] == step and "proxy/total_score" in row for row in rows)
+    return any(row.get("step") == step and "proxy/total_score" in row for row in read_lines(path))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -111,21 +126,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, to_json(content, indent=2) + "\n")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all; text as UTF-8.
 
     Raises:
         OSError: from the file system; the file that was there before is untouched.
     """
     incoming = path.with_name(f".incoming-{path.name}")
     try:
-        with incoming.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with incoming.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         incoming.replace(path)
     except OSError:
-        incoming.unlink(missing_ok=True)
+        with suppress(OSError):  # such as a folder that is gone: the first error says it
+            incoming.unlink(missing_ok=True)
         raise
 
 
@@ -153,9 +169,19 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _is_until(line: str, until: Mapping[str, int]) -> bool:
+def _line(row: Mapping[str, Any]) -> str:
+    # ASCII: file names need not be text, and may hold what other readers take for a line's end.
+    return json.dumps(_finite(row), allow_nan=False) + "\n"
+
+
+def _row(line: str) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
-        return False
-    return bool(row["step"] <= until[row["split"]])
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _is_until(row: Mapping[str, Any], until: Mapping[str, int]) -> bool:
+    step, split = row.get("step"), row.get("split")
+    return isinstance(step, int) and isinstance(split, str) and step <= until.get(split, -1)

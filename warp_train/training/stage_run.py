@@ -2,9 +2,8 @@
 
 import logging
 import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -15,6 +14,7 @@ from warp_train.recipe import Recipe, dump_recipe
 from warp_train.section import config_differences
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.agreement import require_agreement
+from warp_train.training.bad_samples import BAD_SAMPLES_FILE
 from warp_train.training.checkpoint_folder import (
     clean_interrupted_writes,
     find_checkpoint,
@@ -24,20 +24,23 @@ from warp_train.training.checkpoint_folder import (
     read_trainer_state,
 )
 from warp_train.training.checkpoint_state import RunPosition
+from warp_train.training.disk import refusal
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
+from warp_train.training.progress import tell
 from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.report import format_table, lineage, measure_stages, write_report
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
     create_run_folder,
+    drop_cut_line,
     find_run_folder,
     truncate_metrics,
     write_atomically,
 )
-from warp_train.training.trackers import start_trackers
+from warp_train.training.trackers import EVENTS_FOLDER, start_trackers
 
 log = logging.getLogger("warp_train")
 
@@ -52,8 +55,7 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
     run_dir, resume = _place(recipe, resume_from, accelerator)
     run = start_run(recipe, data, accelerator, run_dir, resume)
     if accelerator.is_main_process:
-        truncate_metrics(run_dir / METRICS_FILE, run.step, run.validated_step)
-        write_atomically(run_dir / RECIPE_FILE, dump_recipe(recipe))
+        _write_start(run)
         _announce(run, resume)
     trackers = start_trackers(
         accelerator,
@@ -69,20 +71,30 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
             if signal is None:
                 signal = _finish(run, interrupts)
     except BaseException as error:
-        trackers.finish(failed=True)
+        with suppress(OSError):  # what it says is the first error's consequence
+            trackers.finish(failed=True)
         # The command only says what is wrong in every process; this may be this one's alone.
         if isinstance(error, WarpTrainError) and not accelerator.is_main_process:
             log.error("rank %d: %s", accelerator.process_index, error)
         raise
-    trackers.finish()
+    with run.disk.writing(run_dir / EVENTS_FOLDER):
+        trackers.finish()
     accelerator.free_memory()
     if signal is not None and accelerator.is_main_process:
-        print(
+        tell(
             f"interrupted at step {run.step}; saved as {run_dir}/interrupted; "
-            "--resume-from auto goes on there",
-            file=sys.stderr,
+            "--resume-from auto goes on there"
         )
     return 0 if signal is None else 128 + signal
+
+
+def _write_start(run: Run) -> None:
+    """What a run folder holds before the first step. A run that cannot begin it does not begin."""
+    try:
+        truncate_metrics(run.run_dir / METRICS_FILE, run.step, run.validated_step)
+        write_atomically(run.run_dir / RECIPE_FILE, dump_recipe(run.recipe))
+    except OSError as error:
+        raise WarpTrainError(refusal(run.run_dir, error)) from error
 
 
 def validate_stage(
@@ -128,10 +140,11 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
     signal = interrupts.agreed()
     if main:
         link = run.run_dir / "interrupted"
-        if signal is None:
-            link.unlink(missing_ok=True)
-        else:
-            point_link(link, (run.run_dir / "last").resolve())
+        with run.disk.writing(link):
+            if signal is None:
+                link.unlink(missing_ok=True)
+            else:
+                point_link(link, (run.run_dir / "last").resolve())
     return signal
 
 
@@ -139,11 +152,10 @@ def _announce(run: Run, resume: Path | None) -> None:
     """Says what is about to happen, and what a resumed run does differently from before."""
     accelerator, recipe = run.accelerator, run.recipe
     start = f"resumed from {resume}" if resume else f"from {recipe.init_from or 'scratch'}"
-    print(
+    tell(
         f"{run.run_dir}: {recipe.stage}, {recipe.model.backbone} on {accelerator.device}"
         f" ({_processes(accelerator.num_processes)}), "
-        f"steps {run.step}…{run.total_steps} of {run.feed.global_batch} samples, {start}",
-        file=sys.stderr,
+        f"steps {run.step}…{run.total_steps} of {run.feed.global_batch} samples, {start}"
     )
     if resume:
         state = read_trainer_state(resume)
@@ -206,17 +218,26 @@ def _choose_place(recipe: Recipe, resume_from: str | None) -> tuple[Path, Path |
         checkpoint = find_checkpoint(Path(resume_from), prefer="last")
         run_dir = checkpoint.parent.parent
         if checkpoint == newest_checkpoint(run_dir):
-            clean_interrupted_writes(run_dir)
+            _clean_up(run_dir)
             return run_dir, checkpoint
         return _branch(recipe, checkpoint), checkpoint
     earlier = find_run_folder(recipe.output_dir, recipe.run_name)
     if resume_from == "auto" and earlier is not None:
-        clean_interrupted_writes(earlier)
+        _clean_up(earlier)
         return earlier, find_resume(earlier, "auto")
     run_dir, notice = create_run_folder(recipe.output_dir, recipe.run_name)
     if notice:
         log.warning("%s (--resume-from auto goes on with the old one)", notice)
     return run_dir, None
+
+
+def _clean_up(run_dir: Path) -> None:
+    """Clears up after a process that was killed while it wrote."""
+    try:
+        clean_interrupted_writes(run_dir)
+        drop_cut_line(run_dir / BAD_SAMPLES_FILE)
+    except OSError as error:
+        raise WarpTrainError(refusal(run_dir, error)) from error
 
 
 def _branch(recipe: Recipe, checkpoint: Path) -> Path:

@@ -18,8 +18,10 @@ from warp_train.training.checkpoint_folder import (
     newest_checkpoint,
     point_link,
 )
+from warp_train.training.disk import refusal
 from warp_train.training.feeding import Data, open_data
 from warp_train.training.interrupts import Interrupts
+from warp_train.training.progress import tell
 from warp_train.training.report import PICTURE_FILE, SUMMARY_FILE
 from warp_train.training.run_folder import (
     find_run_folder,
@@ -108,15 +110,14 @@ def _run_chain(chain: Chain, data: list[Data], options: RunOptions, interrupts: 
     )[0]
     chain_dir = chain.output_dir / name
     if accelerator.is_main_process:
-        chain_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(chain_dir / RECIPE_FILE, dump_recipe(chain))
+        _begin_chain(chain, chain_dir)
     init_from = chain.stages[0].init_from
     for stage, stage_data in zip(_named(chain, name), data, strict=True):
         recipe = stage.model_copy(update={"init_from": init_from})
         init_from = str(recipe.run_dir)
         if (recipe.run_dir / SUMMARY_FILE).exists():
             if accelerator.is_main_process:
-                print(f"{recipe.run_dir}: finished before, skipped", file=sys.stderr)
+                tell(f"{recipe.run_dir}: finished before, skipped")
             continue
         code = run_stage(recipe, stage_data, "auto", interrupts)
         if code:
@@ -126,11 +127,23 @@ def _run_chain(chain: Chain, data: list[Data], options: RunOptions, interrupts: 
     return 0
 
 
+def _begin_chain(chain: Chain, chain_dir: Path) -> None:
+    try:
+        chain_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(chain_dir / RECIPE_FILE, dump_recipe(chain))
+    except OSError as error:
+        raise WarpTrainError(refusal(chain_dir, error)) from error
+
+
 def _close_chain(chain_dir: Path, last: Path) -> None:
     """The chain's own folder shows what its last stage reached, and stands for it as a model."""
-    for file in (last / SUMMARY_FILE, last / "images" / PICTURE_FILE):
-        (chain_dir / file.name).write_bytes(file.read_bytes())
-    point_link(chain_dir / "best", find_checkpoint(last, prefer="best"))
+    try:
+        for file in (last / SUMMARY_FILE, last / "images" / PICTURE_FILE):
+            if file.exists():  # the picture may be missing after a full disk
+                write_atomically(chain_dir / file.name, file.read_bytes())
+        point_link(chain_dir / "best", find_checkpoint(last, prefer="best"))
+    except OSError as error:
+        raise WarpTrainError(refusal(chain_dir, error)) from error
     print(f"done; weights: {chain_dir}/best; before | after | truth: {chain_dir}/{PICTURE_FILE}")
 
 

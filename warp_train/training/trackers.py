@@ -2,6 +2,7 @@
 
 import importlib.util
 import secrets
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from warp_train.errors import WarpTrainError
 from warp_train.recipe_sections import TrackingConfig
 from warp_train.training.run_folder import to_json
+
+EVENTS_FOLDER = "tensorboard"
 
 
 def tracker_names(tracking: TrackingConfig) -> list[str]:
@@ -104,7 +107,7 @@ def start_trackers(
         WarpTrainError: a tracker could not be started.
     """
     names = tracker_names(tracking)
-    accelerator.project_configuration.logging_dir = str(run_dir / "tensorboard")
+    accelerator.project_configuration.logging_dir = str(run_dir / EVENTS_FOLDER)
     accelerator.log_with = filter_trackers(names, accelerator.logging_dir)
     try:
         # The configuration goes to wandb.init: handed to init_trackers, it opens a second run in
@@ -143,11 +146,24 @@ def _wandb_arguments(
     return {**arguments, "mode": "offline"} if tracking.wandb == "offline" else arguments
 
 
+def _leave_full_disks_to_the_loop() -> None:
+    """TensorBoard's writing thread prints a traceback for what `log` raises in the loop anyway."""
+    shown = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        writer = "AsyncWriter" in type(args.thread).__name__
+        if not (writer and isinstance(args.exc_value, OSError)):
+            shown(args)
+
+    threading.excepthook = hook
+
+
 def _describe_run(accelerator: Accelerator, names: list[str], recipe: Mapping[str, Any]) -> None:
     if "wandb" in names:
         run = accelerator.get_tracker("wandb", unwrap=True)
         run.define_metric("step", hidden=True)
         run.define_metric("*", step_metric="step", step_sync=True)
     if "tensorboard" in names:
+        _leave_full_disks_to_the_loop()
         text = "\n".join(f"    {line}" for line in to_json(recipe, indent=2).splitlines())
         accelerator.get_tracker("tensorboard").log({"recipe": text}, step=0)

@@ -16,7 +16,7 @@ from warp_train.training.debug_dump import Picture, panel, save_panels
 from warp_train.training.evaluation import Measure, measure_all, network_measure
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.protocols import BackendOutput
-from warp_train.training.proxy_hooks import ProxyHook
+from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
 from warp_train.training.run import Run
 from warp_train.training.step import forward_step, to_device
 from warp_train.training.trackers import Trackers
@@ -52,14 +52,28 @@ def validate(run: Run, proxy: ProxyHook | None, interrupts: Interrupts) -> dict[
         if not metrics:
             raise WarpTrainError("data: there is no validation sample that can be read")
     run.model.train()
-    if proxy is not None and run.recipe.validation.best_metric.startswith("proxy/"):
-        scores = proxy.wait_for(hurry=interrupts.noticed)
-        if scores is None and interrupts.noticed():
-            metrics = None  # a best chosen by anything else would be another one
-        elif scores is not None:
+    if run.recipe.validation.best_metric.startswith("proxy/"):
+        scores = await_scores(proxy, interrupts)
+        if scores is not None:
             metrics |= scores.values
+        elif proxy is not None and interrupts.noticed():
+            metrics = None  # a best chosen by anything else would be another one
     shared: list[dict[str, float] | None] = broadcast_object_list([metrics], from_process=0)
     return shared[0]
+
+
+def await_scores(proxy: ProxyHook | None, interrupts: Interrupts) -> ProxyScores | None:
+    """The last validation's scores, on the process that has `proxy`; soon, or none, after a signal.
+
+    Collective: call on every rank. All of them wait, so that a signal to any of them is noticed.
+    """
+    if proxy is None:
+        while interrupts.round(working=False)[1]:
+            pass
+        return None
+    scores = proxy.wait_for(hurry=lambda: interrupts.round(working=True)[0])
+    interrupts.round(working=False)
+    return scores
 
 
 def note_best(run: Run, metrics: dict[str, float]) -> bool:

@@ -41,7 +41,8 @@ class FileSource(Dataset[Sample], ABC, Generic[AnyItem]):
         """Names the files and their order: equal where another machine has found the same."""
         digest = hashlib.sha256()
         for item in self.items:
-            digest.update(f"{item.image_id}\n{item.target.name}\n".encode())
+            names = f"{item.image_id}\n{item.target.name}\n"
+            digest.update(names.encode("utf-8", "surrogateescape"))  # names need not be UTF-8
         return digest.hexdigest()[:12]
 
     @abstractmethod

@@ -1,0 +1,94 @@
+"""Training processes that cost no import of torch each: the client of `fork_server.py`."""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from runs_helpers import ENVIRONMENT
+
+PATIENCE_S = 60
+
+
+class Server:
+    """Starts one training process, or several ranks, at a time."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._pids: list[int] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "fork_server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env={**ENVIRONMENT, "LOG": str(log)},
+        )
+
+    def start(self, *argv: str) -> int:
+        """Starts `warp-train argv` and returns its process id."""
+        return self.start_ranks([list(argv)])[0]
+
+    def start_ranks(self, argvs: list[list[str]], cwd: Path | None = None) -> list[int]:
+        """Starts `warp-train argv` for each, as the ranks of one run, on CPUs over gloo."""
+        port, world = str(_free_port()), str(len(argvs))
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+        size = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+        requests = [
+            {
+                "argv": argv,
+                "env": {**meet, **size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                if len(argvs) > 1
+                else {},
+                "cwd": str(cwd or Path.cwd()),
+            }
+            for rank, argv in enumerate(argvs)
+        ]
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(requests) + "\n")
+        self.process.stdin.flush()
+        self._pids = self._answer()
+        return self._pids
+
+    def have_ended(self, within_s: float = 0) -> bool:
+        """Whether all started ranks have."""
+        return bool(select.select([self.process.stdout], [], [], within_s)[0])
+
+    def exit_status(self) -> int:
+        """Waits for the started process; a signal's number is negative."""
+        return self.exit_statuses()[0]
+
+    def exit_statuses(self) -> list[int]:
+        """Waits for all started ranks; those that do not end are killed, and the test fails."""
+        if self.have_ended(PATIENCE_S):
+            return self._answer()
+        for pid in self._pids:
+            os.kill(pid, signal.SIGKILL)  # a child of the server, which still waits for it
+        self._answer()
+        raise AssertionError(f"not ended after {PATIENCE_S} s: {self.log.read_text()[-2000:]}")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
