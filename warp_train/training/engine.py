@@ -116,7 +116,9 @@ def train(
                 elif _save_due(run):
                     guard.flush()
                     records.settle(interrupts)
+                    began = time.perf_counter()
                     save(run)
+                    run.meter.saved += time.perf_counter() - began
     records.settle(interrupts)
     return None
 
@@ -201,6 +203,7 @@ def _log(
         "lr": meter.lr,
         "samples_per_sec": meter.samples * run.accelerator.num_processes / seconds,
         "data_wait_frac": meter.waited / seconds,
+        "save_frac": meter.saved / seconds,
     }
     records.write("train", run.step, epoch, values)
     records.collect()

@@ -21,6 +21,8 @@ class Meter:
     """Samples of this process since the clock started."""
     waited: float = 0.0
     """Seconds spent waiting for data since the clock started."""
+    saved: float = 0.0
+    """Seconds spent saving between validations since the clock started."""
     started: float = field(default_factory=time.perf_counter)
     lr: float = 0.0
     """Learning rate of the newest step."""
