@@ -114,7 +114,7 @@ def test_a_failed_write_is_one_line_and_leaves_no_file(
     assert errors(capsys) == ["--json no/s.json: there is no folder no"]
     Path("taken.json").mkdir()
     assert main(["score", "pred", "gt", "--json", "taken.json"]) == 1
-    assert errors(capsys) == ["--json taken.json: Is a directory"]
+    assert errors(capsys) == ["--json taken.json: is a folder"]
     assert [p.name for p in Path().glob("*.json")] == ["taken.json"]
     assert not list(Path().glob(".*"))
 

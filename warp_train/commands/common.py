@@ -46,6 +46,28 @@ def say(line: str) -> None:
     print(f"warp-train: {line}", file=sys.stderr)
 
 
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an argument that is a whole number in a range."""
+
+    def number(value: str) -> int:
+        if not value.isdecimal() or int(value) < least or (most and int(value) > most):
+            wanted = f"from {least}" + (f" to {most}" if most else "")
+            raise argparse.ArgumentTypeError(f"must be a whole number {wanted}, got '{value}'")
+        return int(value)
+
+    return number
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declares `--device`."""
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where the network runs (default: %(default)s, a GPU where there is one)",
+    )
+
+
 def check_writable(option: str, path: Path | None) -> None:
     """Says at once what would otherwise come to light after all the work.
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from warp_train.commands.common import add_command, check_writable, say, text, write_result
+from warp_train.commands.common import (
+    add_command,
+    add_device,
+    check_writable,
+    say,
+    text,
+    whole_number,
+    write_result,
+)
 
 _HELP = """\
 examples:
@@ -50,20 +57,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--report", metavar="FILE.html", type=Path, help="write a page to look at to FILE.html"
     )
     parser.add_argument(
-        "--max-photos", metavar="N", type=_at_least(1), help="N photos, spread over all of them"
+        "--max-photos", metavar="N", type=whole_number(1), help="N photos, spread over all of them"
     )
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=_at_least(0),
+        type=whole_number(0),
         help="processes that measure; 0: this one (default: one a core, if there is enough to do)",
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where the network runs (default: %(default)s, a GPU where there is one)",
-    )
+    add_device(parser)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -101,12 +103,3 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         page = render_report(found, model=arguments.model, data=str(arguments.data))
         write_result("--report", arguments.report, page)
     return 1 if found.failed else 0
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(value: str) -> int:
-        if not value.isdecimal() or int(value) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, got '{value}'")
-        return int(value)
-
-    return number

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warp_train.commands.common import add_command, check_writable, say, text, write_result
+from warp_train.commands.common import (
+    add_command,
+    add_device,
+    check_writable,
+    say,
+    text,
+    write_result,
+)
 from warp_train.errors import WarpTrainError
 
 if TYPE_CHECKING:
@@ -62,12 +69,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="lensfun: its name of the camera's mount, as `Canon EF`; without it the entry goes "
         "with every camera of interchangeable lenses",
     )
-    export.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where the network runs (default: a GPU where there is one)",
-    )
+    add_device(export)
 
 
 def _crop_factor(value: str) -> float:

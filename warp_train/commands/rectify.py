@@ -8,13 +8,13 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from warp_train.commands.common import add_command, say, text
+from warp_train.commands.common import add_command, add_device, say, text, whole_number
 from warp_train.errors import WarpTrainError
 
 if TYPE_CHECKING:
@@ -65,16 +65,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=_whole(1, 64),
+        type=whole_number(1, 64),
         default=min(os.cpu_count() or 1, _MOST_DEFAULT_WORKERS),
         help="processes, of one thread each (default: one a core, at most 4; here %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where the network runs (default: %(default)s, a GPU where there is one)",
-    )
+    add_device(parser)
 
 
 def _add_picture_options(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +93,7 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quality",
         metavar="N",
-        type=_whole(1, 100),
+        type=whole_number(1, 100),
         help="of JPEG and WebP, 1 to 100 (default: that of a JPEG, and 95 for what becomes one; a "
         "WebP is lossless where the input was, else 90)",
     )
@@ -247,17 +242,6 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _whole(least: int, most: int) -> Callable[[str], int]:
-    def number(value: str) -> int:
-        if not value.isdecimal() or not least <= int(value) <= most:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number from {least} to {most}, got '{value}'"
-            )
-        return int(value)
-
-    return number
 
 
 def _name_part(value: str) -> str:

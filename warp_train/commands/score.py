@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warp_train.commands.common import add_command, say
-from warp_train.errors import WarpTrainError
+from warp_train.commands.common import add_command, check_writable, say, whole_number, write_result
 
 if TYPE_CHECKING:
     from warp_train.metrics import Score
-    from warp_train.metrics.folders import Report
 
 _PAIRS_PER_WORKER = 16
 """A process takes about as long to start as so many pairs to score."""
@@ -48,7 +46,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     score.add_argument(
         "--workers",
         metavar="N",
-        type=_count,
+        type=whole_number(0),
         help="processes that score; 0: this one alone (default: one a core, as far as it pays)",
     )
 
@@ -71,9 +69,9 @@ def _score(arguments: argparse.Namespace) -> int:
     from warp_train.data.splits import id_of
     from warp_train.metrics.checks import SIZE_MISMATCH
     from warp_train.metrics.folders import build_report, format_report, pair_files, score_pairs
+    from warp_train.training.run_folder import to_json
 
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        raise WarpTrainError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+    check_writable("--json", arguments.json)
     pairs, problems = pair_files(arguments.pred, arguments.gt, IMAGE_SUFFIXES, id_of)
     workers = _worth_it(len(pairs)) if arguments.workers is None else arguments.workers
     outcomes = tqdm(
@@ -98,15 +96,8 @@ def _score(arguments: argparse.Namespace) -> int:
     for problem in sorted(problems):
         say(f"error: {' '.join(problem.split())}")
     if arguments.json is not None:
-        _write_json(arguments.json, report)
+        write_result("--json", arguments.json, to_json(report, indent=2) + "\n")
     return 1 if problems else 0
-
-
-def _count(value: str) -> int:
-    number = int(value) if value.isascii() and value.isdigit() else -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number >= 0")
-    return number
 
 
 def _worth_it(pairs: int) -> int:
@@ -114,12 +105,3 @@ def _worth_it(pairs: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(cores or 1, pairs // _PAIRS_PER_WORKER)
     return workers if workers > 1 else 0
-
-
-def _write_json(path: Path, report: Report) -> None:
-    from warp_train.training.run_folder import write_json
-
-    try:
-        write_json(path, report)
-    except OSError as error:
-        raise WarpTrainError(f"--json {path}: {error.strerror}") from error
