@@ -70,7 +70,7 @@ class Run:
     validations: int = 0
     """Validations since this process started."""
     shown: list[Batch] = field(default_factory=list)
-    """The first validation batches, for pictures and the proxy score."""
+    """The first validation batches, for pictures."""
 
     @property
     def epoch(self) -> int:
