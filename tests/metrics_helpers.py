@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warp_train.data import LensConfig, SampleKey
+from warp_train.data.lenses import AnalyticLenses
 from warp_train.data.sources.scenes import Scenes
 
 PHOTOS = Path(__file__).resolve().parent.parent.parent / "shared/data/pairs/val"
@@ -16,7 +17,7 @@ Picture = NDArray[np.uint8]
 
 def drawn(count: int, seed: int = 0, size: tuple[int, int] = (160, 240)) -> list[Picture]:
     """Straight scenes, RGB uint8."""
-    scenes = Scenes(count, size, LensConfig(), seed=seed, split="val")
+    scenes = Scenes(count, size, AnalyticLenses(LensConfig()), seed=seed, split="val")
     frames = [scenes[SampleKey(0, index)]["target_image"] for index in range(count)]
     return [(frame.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for frame in frames]
 

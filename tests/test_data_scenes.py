@@ -11,7 +11,7 @@ from data_helpers import as_picture, opencv_correct, opencv_maps, shift_between
 
 from warp_train.data import DataConfig, GlobalBatchSampler, SampleKey, build_loader, build_sources
 from warp_train.data.config import LensConfig
-from warp_train.data.lenses import inverse_map, sample_lens
+from warp_train.data.lenses import AnalyticLenses, inverse_map, sample_lens
 from warp_train.data.samples import bend_pair
 from warp_train.data.sources.scenes import Scenes
 
@@ -30,7 +30,7 @@ print(digest.hexdigest())
 
 
 def scenes(seed: int = 0, split: str = "train", size: tuple[int, int] = SIZE) -> Scenes:
-    return Scenes(64, size, LensConfig(), seed=seed, split=split)
+    return Scenes(64, size, AnalyticLenses(LensConfig()), seed=seed, split=split)
 
 
 def test_a_scene_is_the_same_in_another_process():
@@ -81,7 +81,7 @@ def test_opencv_turns_the_input_into_the_target():
     before, after, shifts = [], [], []
     # Lenses of every kind, so that what they do stands well above the sensor noise.
     lens = LensConfig(early=(-0.1, 0.4), moustache=0.03, tangential=0.006, decentre=0.02)
-    source = Scenes(64, SIZE, lens, seed=0, split="train")
+    source = Scenes(64, SIZE, AnalyticLenses(lens), seed=0, split="train")
     for index in range(30):
         sample = source[SampleKey(0, index)]
         straight, corrected = as_picture(sample["target_image"]), opencv_correct(sample)

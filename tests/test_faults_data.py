@@ -221,9 +221,15 @@ def test_a_list_of_anything_does_not_stop_a_run(tmp_path: Path) -> None:
 
 def test_a_stand_in_depends_on_the_index_alone(photos: Path) -> None:
     from warp_train.data.config import LensConfig
+    from warp_train.data.lenses import AnalyticLenses
 
     source = Photos(
-        find_photos(photos, "data.root"), (32, 48), LensConfig(), seed=0, split="train", flip=True
+        find_photos(photos, "data.root"),
+        (32, 48),
+        AnalyticLenses(LensConfig()),
+        seed=0,
+        split="train",
+        flip=True,
     )
     first = source[SampleKey(2, 11)]
     for index in (12, 3, 0):

@@ -20,6 +20,7 @@ from runs_helpers import (
 )
 
 from warp_train.data import LensConfig, SampleKey
+from warp_train.data.lenses import AnalyticLenses
 from warp_train.data.sources.scenes import Scenes
 from warp_train.metrics import compute_proxy_score
 from warp_train.training.run_folder import MetricsWriter, is_scored, truncate_metrics
@@ -76,7 +77,7 @@ def test_every_validation_is_scored_once_in_a_line_of_its_own(whole: Path) -> No
     assert [row["step"] for row in metrics(whole, "val")] == [0, 2, 4, 6]
     assert not any("proxy/total_score" in row for row in metrics(whole, "val"))
     # An untrained network changes nothing: its score is that of the distorted samples themselves.
-    samples = Scenes(5, (32, 48), LensConfig(), seed=0, split="val")
+    samples = Scenes(5, (32, 48), AnalyticLenses(LensConfig()), seed=0, split="val")
     expected = []
     for index in range(5):
         sample = samples[SampleKey(0, index)]

@@ -4,8 +4,9 @@ The formula is that of `warp_train.geometry`; here it runs in loading processes 
 points a sample, where torch's per-call cost would exceed the arithmetic.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,29 @@ _TOUCH = 1 - 1e-5  # of the half frame: a hair inside, so that float32 never rea
 _RADII = np.linspace(0.0, 2.0, 101)
 _MIN_SLOPE = 0.2  # of the radial curve, out to where the input frame's corner is read from
 _NODES = 41
+
+
+class LensSampler(Protocol):
+    """What `scenes` and `photos` draw their lenses from; goes to loading processes by pickle."""
+
+    def sample(self, rng: np.random.Generator, height: int, width: int) -> Array:
+        """A lens `[k1, k2, k3, p1, p2, dcx, dcy, s]` (float64) for frames of that size.
+
+        A pure function of the generator's state. The frame as the lens bends it just covers the
+        corrected one. Raises WarpTrainError where practically no lens can be drawn.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class AnalyticLenses:
+    """The distribution that a recipe states as `data.lens`."""
+
+    config: LensConfig
+
+    def sample(self, rng: np.random.Generator, height: int, width: int) -> Array:
+        """See `sample_lens`."""
+        return sample_lens(rng, self.config, height, width)
 
 
 def half_extent(height: int, width: int) -> tuple[float, float]:
@@ -95,6 +119,8 @@ def solve_scale(params: Array, height: int, width: int) -> Array | None:
         log_s, error = float(np.log(lens[7])), float(np.log(_reach(lens, height, width) / _TOUCH))
         if abs(error) < 1e-7:
             return lens
+        if previous is not None and log_s == previous[0]:  # held at the largest or smallest scale
+            return None
         slope = -1.0 if previous is None else (error - previous[1]) / (log_s - previous[0])
         if not -20 < slope < -0.02:  # a kink, or a curve about to fold
             slope = -1.0
@@ -103,7 +129,7 @@ def solve_scale(params: Array, height: int, width: int) -> Array | None:
     return None
 
 
-def _reaches_corner(params: Array) -> bool:
+def reaches_corner(params: Array) -> bool:
     """Whether the radial curve rises steadily out to the input's farthest corner."""
     r2 = _RADII * _RADII
     k1, k2, k3 = params[:3]
@@ -114,13 +140,27 @@ def _reaches_corner(params: Array) -> bool:
     return bool(reached[end] and slope[: end + 1].min() > _MIN_SLOPE)
 
 
+def usable_lens(params: Array, height: int, width: int, min_det: float) -> Array | None:
+    """The lens with its scale solved; None where it folds, nearly does, or cannot be inverted."""
+    if not reaches_corner(params):
+        return None
+    solved = solve_scale(params, height, width)
+    safe = solved is not None and min_determinant(solved, height, width) > min_det
+    return solved if safe else None
+
+
+def draw_misalignment(rng: np.random.Generator, lens: LensConfig) -> tuple[float, ...]:
+    """Tangential terms and centre `(p1, p2, dcx, dcy)`: a lens that is not quite in line."""
+    p = rng.uniform(-1, 1, 2) * lens.tangential
+    c = rng.uniform(-1, 1, 2) * lens.decentre
+    return (*p, *c)
+
+
 def _draw(rng: np.random.Generator, lens: LensConfig, bend: float) -> Array:
     m = bend * rng.uniform(*lens.early) + rng.uniform(-1, 1) * lens.moustache
     w = rng.uniform(-1, 1) * lens.ripple
     k = (bend + 4 * m + 10.4 * w, -4 * m - 31.2 * w, 20.8 * w)
-    p = rng.uniform(-1, 1, 2) * lens.tangential
-    c = rng.uniform(-1, 1, 2) * lens.decentre
-    return np.array([*k, *p, *c, 1.0])
+    return np.array([*k, *draw_misalignment(rng, lens), 1.0])
 
 
 def sample_lens(rng: np.random.Generator, lens: LensConfig, height: int, width: int) -> Array:
@@ -135,10 +175,8 @@ def sample_lens(rng: np.random.Generator, lens: LensConfig, height: int, width: 
         # Redrawing the shape before the bend keeps strong bends as frequent as stated.
         for _ in range(_SHAPE_DRAWS):
             params = _draw(rng, lens, bend)
-            if not _reaches_corner(params):
-                continue
-            solved = solve_scale(params, height, width)
-            if solved is not None and min_determinant(solved, height, width) > lens.min_det:
+            solved = usable_lens(params, height, width, lens.min_det)
+            if solved is not None:
                 return solved
     raise WarpTrainError(
         f"data.lens: no lens without folds found for bend {list(lens.bend)}; "

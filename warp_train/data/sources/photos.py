@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
-from warp_train.data.config import LensConfig
 from warp_train.data.decoding import BadSample, decode_image
 from warp_train.data.frames import is_across, mirror_image, turn_image
-from warp_train.data.lenses import Points, inverse_map, sample_lens
+from warp_train.data.lenses import LensSampler, Points, inverse_map
 from warp_train.data.samples import (
     Image,
     Sample,
@@ -52,7 +51,7 @@ class Photos(FileSource[Item]):
         self,
         items: Sequence[Item],
         size: tuple[int, int],
-        lens: LensConfig,
+        lenses: LensSampler,
         *,
         seed: int,
         split: str,
@@ -61,7 +60,7 @@ class Photos(FileSource[Item]):
         """`flip` mirrors half of the photos before they are bent."""
         self.items = items
         self.size = size
-        self.lens = lens
+        self.lenses = lenses
         self.seed = seed
         self.split = split
         self.flip = flip
@@ -69,7 +68,7 @@ class Photos(FileSource[Item]):
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
         rng = np.random.default_rng((self.seed, _SALTS[self.split], *key))
-        params = sample_lens(rng, self.lens, *self.size)
+        params = self.lenses.sample(rng, *self.size)
         photo = decode_image(item.target, enough=2 * max(self.size))
         pixels = photo.pixels
         if is_across(pixels.shape, self.size):

@@ -3,10 +3,9 @@
 import numpy as np
 from torch.utils.data import Dataset
 
-from warp_train.data.config import LensConfig
 from warp_train.data.drawing import draw_world
 from warp_train.data.drawing.finish import Sensor, add_noise, soften
-from warp_train.data.lenses import Array, inverse_map, sample_lens
+from warp_train.data.lenses import Array, LensSampler, inverse_map
 from warp_train.data.samples import Image, Sample, SampleKey, bend_pair, make_sample, reach_of
 
 _SUPERSAMPLING = 1.5
@@ -18,12 +17,12 @@ class Scenes(Dataset[Sample]):
     """`length` drawn scenes an epoch, every one another, in every epoch."""
 
     def __init__(
-        self, length: int, size: tuple[int, int], lens: LensConfig, *, seed: int, split: str
+        self, length: int, size: tuple[int, int], lenses: LensSampler, *, seed: int, split: str
     ) -> None:
         """`split` is `train` or `val`: their scenes have nothing in common."""
         self.length = length
         self.size = size
-        self.lens = lens
+        self.lenses = lenses
         self.seed = seed
         self.split = split
 
@@ -33,7 +32,7 @@ class Scenes(Dataset[Sample]):
     def __getitem__(self, key: SampleKey) -> Sample:
         height, width = self.size
         rng = np.random.default_rng((self.seed, _SALTS[self.split], *key))
-        params = sample_lens(rng, self.lens, height, width)
+        params = self.lenses.sample(rng, height, width)
         straight, bent = draw_pair(rng, params, height, width)
         name = f"scene-{self.split}-{key.epoch}-{key.index}"
         return make_sample(bent, straight, params, name, self.size, key.index)
