@@ -62,6 +62,55 @@ class LensConfig(Section):
         return self
 
 
+MakerNames = tuple[Annotated[str, Field(pattern=r"\w")], ...]
+
+
+class LensfunConfig(Section):
+    """Which of lensfun's calibrations bend `scenes` and `photos`. Rectilinear lenses only.
+
+    A maker is named as lensfun does, in any case, or by some of its words in their order: `zeiss`
+    is also Carl Zeiss. A name that it does not have is an error.
+    """
+
+    focal: tuple[float, float] = (8.0, 35.0)
+    """Focal lengths in mm as on a full frame (real focal length x crop factor), both included:
+    wide lenses bend the most. 1 … 3000, low <= high."""
+
+    crop: tuple[float, float] = (0.5, 10.0)
+    """Crop factors of the cameras that the lenses were calibrated on, both included: 1 full frame,
+    about 1.5 APS-C, 2 Four Thirds, 4 … 8 compacts and phones. 0.1 … 20, low <= high."""
+
+    makers: MakerNames = ()
+    """Lenses of these makers only; empty: all makers."""
+
+    exclude_makers: MakerNames = ()
+    """Lenses of these makers neither in training nor in validation."""
+
+    val_makers: MakerNames = ()
+    """Makers whose lenses bend all validation samples and no training sample, so that every
+    validation lens is new; `makers` does not restrict them. Empty: the same lenses in both."""
+
+    real_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of samples with the calibration as it stands; the others amplify it. 0 … 1."""
+
+    amplify: tuple[float, float] = (1.0, 1.0)
+    """Span of the factor that multiplies a calibration's distortion terms, drawn uniformly in its
+    logarithm: 2 … 6 makes action cameras and ultra-wide phones of ordinary lenses. A lens that
+    folds, or nearly does, is redrawn. 0.1 … 10, low <= high."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        spans = {"focal": (1.0, 3000.0), "crop": (0.1, 20.0), "amplify": (0.1, 10.0)}
+        for name, (least, most) in spans.items():
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most:
+                raise ValueError(
+                    f"{name} must lie in {least:g} ... {most:g}, low not above high, "
+                    f"got {[low, high]}"
+                )
+        return self
+
+
 class DataConfig(Section):
     """Where the samples come from."""
 
@@ -75,6 +124,10 @@ class DataConfig(Section):
 
     val_root: Path | None = None
     """Same for validation. Without it, `val_fraction` of the groups in `root` is held out."""
+
+    warps: Path | None = None
+    """File of lenses for `pairs`, by image id, as `warp-train recover` writes it: every pair that
+    it is sure of gets its exact warp. It goes before the lens columns of a manifest."""
 
     external: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """`module:function` that returns (train_loader, val_loader); the working directory is
@@ -107,10 +160,21 @@ class DataConfig(Section):
     lens: LensConfig = LensConfig()
     """The lenses that bend `scenes` and `photos`."""
 
+    lenses: Literal["analytic", "lensfun"] = "analytic"
+    """`analytic`: drawn as `lens` says; `lensfun`: calibrations of real lenses, chosen as `lensfun`
+    says (needs the extra `lensfun`), with the tangential, decentre and min_det of `lens`."""
+
+    lensfun: LensfunConfig = LensfunConfig()
+    """Which calibrations; only with `lenses: lensfun`."""
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.source in ("photos", "pairs") and self.root is None:
             raise ValueError(f"source '{self.source}' needs data.root, a folder")
+        if self.source != "pairs" and self.warps is not None:
+            raise ValueError(f"data.warps is of use to source 'pairs' only, got '{self.source}'")
         if self.source == "external" and self.external is None:
             raise ValueError("source 'external' needs data.external, a 'module:function'")
+        if self.lenses != "lensfun" and self.lensfun != LensfunConfig():
+            raise ValueError("data.lensfun is given, but only data.lenses: lensfun uses it")
         return self

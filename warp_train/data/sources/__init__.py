@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from warp_train.data.config import DataConfig
+from warp_train.data.lenses import AnalyticLenses, LensSampler
+from warp_train.data.lensfun_lenses import lensfun_lenses
 from warp_train.data.sources.files import at_most, check_disjoint, split_items
 from warp_train.data.sources.manifest import PairItem, find_pairs
 from warp_train.data.sources.pairs import Pairs
 from warp_train.data.sources.photos import Photos, find_photos
 from warp_train.data.sources.scenes import Scenes
+from warp_train.data.sources.warps import with_warps
 from warp_train.errors import WarpTrainError
 
 Source: TypeAlias = Scenes | Photos | Pairs
@@ -19,18 +22,28 @@ def build_sources(config: DataConfig, seed: int) -> tuple[Source, Source]:
     """The training and the validation source of a recipe.
 
     Raises WarpTrainError, naming it, for a missing or empty folder, a manifest with a missing
-    column or file, or a group that is in both. `external` has loaders instead: `load_external`.
+    column or file, a group that is in both, or a line of `data.warps`. `external` has
+    loaders instead: `load_external`.
     """
     if config.source == "scenes":
+        lenses, val_lenses = _lens_samplers(config)
         return (
-            Scenes(config.train_samples, config.size, config.lens, seed=seed, split="train"),
-            Scenes(config.val_samples, config.size, config.lens, seed=seed, split="val"),
+            Scenes(config.train_samples, config.size, lenses, seed=seed, split="train"),
+            Scenes(config.val_samples, config.size, val_lenses, seed=seed, split="val"),
         )
     if config.source == "external" or config.root is None:
         raise WarpTrainError(f"data.source '{config.source}' is loaded by data.external")
     if config.source == "photos":
         return _photos(config, config.root, seed)
     return _pairs(config, config.root, seed)
+
+
+def _lens_samplers(config: DataConfig) -> tuple[LensSampler, LensSampler]:
+    """What bends the training and the validation samples."""
+    if config.lenses == "lensfun":
+        return lensfun_lenses(config.lensfun, config.lens)
+    lenses = AnalyticLenses(config.lens)
+    return lenses, lenses
 
 
 def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
@@ -41,9 +54,10 @@ def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
         train, val = found, find_photos(config.val_root, "data.val_root")
         check_disjoint(train, val)
     kept = at_most(val, config.val_samples)
+    lenses, val_lenses = _lens_samplers(config)
     return (
-        Photos(train, config.size, config.lens, seed=seed, split="train", flip=config.flip),
-        Photos(kept, config.size, config.lens, seed=seed, split="val", flip=False),
+        Photos(train, config.size, lenses, seed=seed, split="train", flip=config.flip),
+        Photos(kept, config.size, val_lenses, seed=seed, split="val", flip=False),
     )
 
 
@@ -56,6 +70,8 @@ def _pairs(config: DataConfig, root: Path, seed: int) -> tuple[Pairs, Pairs]:
     else:
         train, val = split_items(found, config.val_fraction, f"data.root: {root}")
     check_disjoint(train, val)
+    if config.warps is not None:
+        train, val = with_warps(train, val, config.warps)
     return (
         Pairs(train, config.size, seed=seed, flip=config.flip),
         Pairs(at_most(val, config.val_samples), config.size, seed=seed, flip=False),

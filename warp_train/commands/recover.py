@@ -1,0 +1,138 @@
+"""`recover`: the lens between the two photos of every pair."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from warp_train.commands.common import add_command, check_writable, say, whole_number
+from warp_train.errors import WarpTrainError
+
+if TYPE_CHECKING:
+    from warp_train.inference.recover.pairs import Job
+    from warp_train.inference.rectify_journal import Journal
+
+_HELP = """\
+examples:
+  warp-train recover photos/train --out warps.jsonl
+  warp-train recover photos/manifest.csv --out warps.jsonl --workers 8
+  warp-train train recipes/quickstart.yaml data.source=pairs data.root=photos/train \\
+      data.warps=warps.jsonl
+
+Each pair's photos are registered: its line in FILE holds the eight lens parameters, "error_px", an
+estimate of their mean error in px of the pair, and "ok", whether that is small enough to learn from
+(0.14 px of a photo 480 px long, of a longer one in proportion). Lens columns of a manifest are not
+looked at.
+
+Started again, the command goes on where it was: pairs that have a line are left alone, except those
+that failed. The exit code is 1 if a pair could not be read; its line says why, under "error".
+"""
+_SECONDS_BETWEEN_LINES = 30.0
+_PAIRS_PER_WORKER = 32
+"""A process takes about as long to start as so many pairs to recover."""
+
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declares `recover`."""
+    parser = add_command(commands, "recover", _recover, "find the lens of every photo pair", _HELP)
+    parser.add_argument(
+        "pairs",
+        metavar="PAIRS",
+        type=Path,
+        help="folder of *_original.* with *_generated.* photos, or a manifest (.csv, .jsonl)",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="file of lines to write or go on"
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number(0, 256),
+        help="processes, of one thread each; 0: this one alone (default: one a core, as far as it "
+        "pays)",
+    )
+
+
+def _recover(arguments: argparse.Namespace) -> int:
+    from warp_train.inference.recover.journal import resume
+    from warp_train.inference.rectify_journal import Journal
+
+    out: Path = arguments.out
+    check_writable("--out", out)
+    jobs = _jobs(arguments.pairs)
+    finished = resume(out)
+    waiting = [job for job in jobs if job.image_id not in finished]
+    if len(waiting) < len(jobs):
+        say(f"{len(jobs) - len(waiting)} of {len(jobs)} pairs are in {out} already")
+    workers = _worth_it(len(waiting)) if arguments.workers is None else arguments.workers
+    try:
+        with Journal(out) as journal:
+            return 1 if _run(waiting, workers, journal) else 0
+    except OSError as error:
+        raise WarpTrainError(f"--out {out}: {error.strerror}") from error
+
+
+def _jobs(pairs: Path) -> list[Job]:
+    """Raises WarpTrainError where two pairs have one id: their lines could not be told apart."""
+    from warp_train.data.sources.manifest import find_pairs
+    from warp_train.inference.recover.pairs import Job
+
+    items = find_pairs(pairs, "PAIRS")
+    twice = [name for name, count in Counter(i.image_id for i in items).items() if count > 1]
+    if twice:
+        raise WarpTrainError(f"{pairs}: two pairs have the image_id '{min(twice)}'")
+    return [Job(item.image_id, item.input, item.target) for item in items]
+
+
+def _run(jobs: list[Job], workers: int, journal: Journal) -> int:
+    """Recovers the pairs and says what came of them; returns how many failed. Raises OSError."""
+    from tqdm import tqdm
+
+    from warp_train.inference.recover.pairs import recover_pairs
+
+    done: Counter[str] = Counter()
+    began = said = time.monotonic()
+    records = recover_pairs(jobs, min(workers, len(jobs)))
+    bar = tqdm(total=len(jobs), unit="pair", disable=not sys.stderr.isatty())
+    try:
+        for record in records:
+            journal.write(_line(record))
+            done[_outcome(record)] += 1
+            if "error" in record:
+                with tqdm.external_write_mode(file=sys.stderr):
+                    say(f"error: {' '.join(record['error'].split())}")
+            bar.update()
+            if bar.disable and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                say(f"{done.total()}/{len(jobs)} pairs")
+    finally:
+        records.close()  # ends the workers, also where Ctrl-C is why we are here
+        bar.close()
+        parts = [f"{count} {what}" for what, count in sorted(done.items())]
+        rate = done.total() / max(time.monotonic() - began, 1e-9)
+        say(f"{', '.join(parts)} ({rate:.1f} pairs/s)" if parts else "no pairs to recover")
+    return done["failed"]
+
+
+def _line(record: dict[str, Any]) -> str:
+    from warp_train.training.run_folder import to_json
+
+    return to_json(record)
+
+
+def _outcome(record: dict[str, Any]) -> str:
+    if "error" in record:
+        return "failed"
+    return "recovered" if record["ok"] else "too uncertain"
+
+
+def _worth_it(pairs: int) -> int:
+    """Processes by default; 0 where a second one would not pay."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(cores or 1, pairs // _PAIRS_PER_WORKER, 256)
+    return workers if workers > 1 else 0

@@ -1,0 +1,1 @@
+"""The lens between the two photos of a pair, by registration."""
