@@ -75,8 +75,8 @@ def test_a_signal_leaves_a_checkpoint_that_resumes(
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_train_like_one(stage: str, tmp_path: Path) -> None:
     # An epoch of 93 is eleven global batches of 8, and a rest of five that none may take.
-    more = ("train.max_steps=12", "train.grad_accum_steps=2", "data.train_samples=93")
-    more = (*more, "train.epochs=2")
+    more = ("train.max_steps=50", "train.grad_accum_steps=2", "data.train_samples=93")
+    more = (*more, "train.epochs=5", "validate.every_epochs=5")
     assert train(stage, tmp_path / "one", *more) == 0
     launched = command(stage, tmp_path / "two", *more, "train.batch_size=2")[1:]
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]

@@ -8,6 +8,7 @@ from warp_train.geometry.coordinates import (
     identity_grid,
     isotropic_scale,
 )
+from warp_train.geometry.covering_zoom import covering_zoom
 from warp_train.geometry.fit import fit_lens
 from warp_train.geometry.fusion import fuse_grids
 from warp_train.geometry.jacobian import jacobian_determinant, jacobian_stats, out_of_bounds
@@ -19,6 +20,7 @@ from warp_train.geometry.lens_grid import (
     invert_lens,
     rescale_params,
 )
+from warp_train.geometry.line_curvature import line_curvature
 from warp_train.geometry.residual_flow import upsample_residual_flow
 from warp_train.geometry.safety import SafetyConfig, SafetyReport, evaluate_safety
 from warp_train.geometry.warp import warp_image
@@ -30,6 +32,7 @@ __all__ = [
     "SafetyReport",
     "apply_lens",
     "build_parametric_grid",
+    "covering_zoom",
     "end_point_error",
     "evaluate_safety",
     "fit_lens",
@@ -42,6 +45,7 @@ __all__ = [
     "isotropic_scale",
     "jacobian_determinant",
     "jacobian_stats",
+    "line_curvature",
     "out_of_bounds",
     "rescale_params",
     "upsample_residual_flow",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from warp_train.losses.grid_loss import GridLossKind
 from warp_train.section import Section
 
 Weight = Annotated[float, Field(ge=0)]
@@ -44,9 +45,10 @@ class LossConfig(Section):
     jacobian_weight: Weight = 0.0
     """Weight (>= 0) of the fold-over penalty on the final grid."""
 
-    grid_kind: Literal["epe", "squared"] = "epe"
+    grid_kind: GridLossKind = "epe"
     """`epe`: the distance itself, what is reported; `squared`: its square, which follows the
-    strongly bent samples and so finds the lens in the photo sooner when training from scratch."""
+    strongly bent samples; `balanced`: the distance over the root of each sample's own bend, so that
+    weak and strong lenses are learned alike."""
 
     pixel_kind: Literal["l1", "charbonnier"] = "l1"
     """`l1`, or `charbonnier`: its smooth form, quadratic below a quarter of an 8-bit step."""

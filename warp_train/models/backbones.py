@@ -10,65 +10,112 @@ from torch import Tensor, nn
 
 from warp_train.errors import WarpTrainError
 from warp_train.models.config import ModelConfig
+from warp_train.models.coord_channels import NUM_COORD_CHANNELS, coord_channels
+from warp_train.models.edges import CELL_PX, Edges
+from warp_train.models.heads_plumbline import EDGE_FEATURES, edge_map
+from warp_train.models.line_channels import NUM_LINE_CHANNELS, line_channels
+
+TINY_CHANNELS = 64
+
+_PHOTO_CHANNELS = 3 + NUM_COORD_CHANNELS
+_RGB_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which pretrained ResNets expect
+_RGB_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A module `(photo [B, P, H, W], lines [B, L, H/2, W/2]) → [B, channels, H/stride, …]`."""
+    """A module `(image [B, 3, H, W] in 0..1, edges) → [B, channels, ⌈H/stride⌉, ⌈W/stride⌉]`."""
 
     module: nn.Module
     channels: int
     stride: int
 
 
-def build_backbone(config: ModelConfig, photo_channels: int, line_channels: int) -> Backbone:
-    """The backbone that a recipe names; the first three photo channels are RGB."""
-    return _BUILDERS[config.backbone](config, photo_channels, line_channels)
+def build_backbone(config: ModelConfig) -> Backbone:
+    """The backbone that a recipe names."""
+    return _BUILDERS[config.backbone](config)
 
 
-class TwoInputs(nn.Module):
-    """A first layer for the photo, one for its lines at half the resolution, and what follows."""
+class ColourAndPlace(nn.Module):
+    """A photo normalised as pretrained ResNets expect it, with its coordinate channels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, value in (("mean", _RGB_MEAN), ("std", _RGB_STD)):
+            self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`[B, 3, H, W]` in 0..1 → `[B, 6, H, W]`."""
+        place = coord_channels(*image.shape[-2:], image.device)
+        colour = (image.float() - self.mean) / self.std
+        return torch.cat((colour, place.expand(len(image), -1, -1, -1)), dim=1)
+
+
+class Tiny(nn.Module):
+    """Few features of the photo at half its resolution, joined with its edges where these lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input = ColourAndPlace()
+        # Group norm looks at one sample at a time: the result does not depend on how a batch is
+        # split. SiLU, since the jumps of ReLU's slope would turn rounding into another training.
+        self.photo = nn.Sequential(
+            *(nn.Conv2d(_PHOTO_CHANNELS, 24, 3, 2, 1), nn.SiLU()),
+            *(nn.Conv2d(24, 48, 3, 2, 1), nn.GroupNorm(8, 48), nn.SiLU()),
+            nn.Conv2d(48, TINY_CHANNELS, 1),
+        )
+        self.edges = nn.Conv2d(EDGE_FEATURES, TINY_CHANNELS, 1)
+        self.body = nn.Sequential(
+            ResidualBlock(TINY_CHANNELS), ResidualBlock(TINY_CHANNELS, dilation=2), nn.SiLU()
+        )
+
+    def forward(self, image: Tensor, edges: Edges) -> Tensor:
+        half = F.avg_pool2d(image, 2, ceil_mode=True, count_include_pad=False)
+        photo = self.photo(self.input(half))
+        out: Tensor = self.body(photo + self.edges(edge_map(edges, *image.shape[-2:])))
+        return out
+
+
+class LineResNet(nn.Module):
+    """A ResNet without its last stage, which sees line channels beside the photo."""
 
     def __init__(self, photo: nn.Conv2d, lines: nn.Conv2d, body: nn.Sequential) -> None:
         super().__init__()
+        self.input = ColourAndPlace()
         self.photo = photo
         self.lines = lines
         self.body = body
 
-    def forward(self, photo: Tensor, lines: Tensor) -> Tensor:
-        out: Tensor = self.body(self.photo(photo) + self.lines(lines))
+    def forward(self, image: Tensor, edges: Edges) -> Tensor:
+        del edges  # weighed by the head; here they would be too sparse for 7 × 7 filters
+        out: Tensor = self.body(self.photo(self.input(image)) + self.lines(line_channels(image)))
         return out
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut (He et al., 2016, pre-activation)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.conv2(F.relu(self.norm(self.conv1(F.relu(x)))))
+        out: Tensor = x + self.conv2(F.silu(self.norm(self.conv1(F.silu(x)))))
         return out
 
 
-def _tiny(config: ModelConfig, photo_channels: int, line_channels: int) -> Backbone:
-    # Group norm looks at one sample at a time: the result does not depend on how a batch is split.
+def _tiny(config: ModelConfig) -> Backbone:
     del config
-    body = nn.Sequential(
-        nn.ReLU(),
-        *(nn.Conv2d(48, 64, 3, 2, 1), nn.GroupNorm(8, 64), nn.ReLU()),
-        *(nn.Conv2d(64, 96, 3, 2, 1), nn.GroupNorm(8, 96), nn.ReLU()),
-        *(ResidualBlock(96), nn.ReLU()),
-    )
-    photo, lines = nn.Conv2d(photo_channels, 48, 3, 2, 1), nn.Conv2d(line_channels, 48, 3, 1, 1)
-    return Backbone(TwoInputs(photo, lines, body), 96, 8)
+    return Backbone(Tiny(), TINY_CHANNELS, CELL_PX)
 
 
-def _resnet(name: str, channels: int) -> Callable[[ModelConfig, int, int], Backbone]:
-    def build(config: ModelConfig, photo_channels: int, line_channels: int) -> Backbone:
+def _resnet(name: str, channels: int) -> Callable[[ModelConfig], Backbone]:
+    def build(config: ModelConfig) -> Backbone:
         resnet = _torchvision_resnet(name, config.pretrained)
         # Without the last stage: at its stride of 32 few locations are left to vote.
         body = nn.Sequential(
@@ -79,8 +126,10 @@ def _resnet(name: str, channels: int) -> Callable[[ModelConfig, int, int], Backb
             resnet.layer2,
             resnet.layer3,
         )
-        lines = nn.Conv2d(line_channels, resnet.conv1.out_channels, 3, 1, 1, bias=False)
-        return Backbone(TwoInputs(_widen(resnet.conv1, photo_channels), lines, body), channels, 16)
+        lines = nn.Conv2d(NUM_LINE_CHANNELS, resnet.conv1.out_channels, 3, 1, 1, bias=False)
+        return Backbone(
+            LineResNet(_widen(resnet.conv1, _PHOTO_CHANNELS), lines, body), channels, 16
+        )
 
     return build
 
@@ -109,7 +158,7 @@ def _widen(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     return wide
 
 
-_BUILDERS: dict[str, Callable[[ModelConfig, int, int], Backbone]] = {
+_BUILDERS: dict[str, Callable[[ModelConfig], Backbone]] = {
     "tiny": _tiny,
     "resnet34": _resnet("resnet34", 256),
     "resnet50": _resnet("resnet50", 1024),

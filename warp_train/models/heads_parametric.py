@@ -1,10 +1,12 @@
-"""From features to a bounded lens, by votes."""
+"""From features and edges to a bounded lens."""
 
 import torch
 from torch import Tensor, nn
 
-from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES
+from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, covering_zoom
 from warp_train.models.config import ParamBounds
+from warp_train.models.edges import Edges
+from warp_train.models.heads_plumbline import RADIAL_TERMS, SWIFT, PlumbLineHead
 
 # How the terms of real lenses go together, as directions in (k1, k2, k3, s) over their bounds: a
 # bend with the zoom that fills the frame again, and a moustache. Left apart, the four would be
@@ -12,21 +14,26 @@ from warp_train.models.config import ParamBounds
 _BEND = {"k1": 1.9, "k2": -0.9, "k3": 0.2, "s": 1.6}
 _MOUSTACHE = {"k1": 1.5, "k2": -1.5, "s": 0.75}
 
+_MOST_FILLED = 0.95  # of the bound on s: beyond, tanh has no inverse to speak of
+
 
 class ParametricHead(nn.Module):
-    """Every location votes for a lens and says how sure it is; the votes' mean is the lens.
+    """Edges vote for the radial terms, locations for all eight parameters, all by their precision.
 
-    Each location of the feature map gives eight values, each with a log-precision. Their
-    precision-weighted means `Σ πᵢ vᵢ / Σ πᵢ`, `πᵢ = exp(log πᵢ)`, are mixed by a learned 8 × 8
-    matrix into the raw parameters, and those are bounded by `identity + bound · tanh(raw)`.
+    The edges' votes are equations that `PlumbLineHead` solves. Each location of the feature map
+    adds eight values, each with a log-precision. Their precision-weighted means `Σ πᵢ vᵢ / Σ πᵢ`,
+    `πᵢ = exp(log πᵢ)`, are mixed by a learned 8 × 8 matrix. The sum is the raw parameters, and
+    those are bounded by `identity + bound · tanh(raw)`. How far the corrected frame is zoomed is a
+    convention of the data and no property of a photo: `filling` learns how much of the zoom that
+    just fills it belongs to them.
     A blank wall has no say about lines; a mean that counts it like a door frame drowns the frame.
-    The vote layer starts at zero, so an untrained head gives the identity exactly.
+    Votes, gates and `filling` start at zero, so an untrained head gives the identity exactly.
     """
 
     bounds: Tensor
     identity: Tensor
 
-    def __init__(self, channels: int, bounds: ParamBounds) -> None:
+    def __init__(self, channels: int, stride: int, bounds: ParamBounds) -> None:
         super().__init__()
         self.votes = nn.Conv2d(channels, 2 * len(PARAM_NAMES), 1)
         nn.init.zeros_(self.votes.weight)
@@ -35,21 +42,41 @@ class ParametricHead(nn.Module):
         for row, direction in enumerate((_BEND, _MOUSTACHE)):
             mixing[row] = torch.tensor([direction.get(name, 0.0) for name in PARAM_NAMES])
         self.mixing = nn.Parameter(mixing)
+        self.plumb_line = PlumbLineHead(channels, stride)
+        self.filling = nn.Parameter(torch.zeros(()))
         limits = [getattr(bounds, name) for name in PARAM_NAMES]
         self.register_buffer("bounds", torch.tensor(limits), persistent=False)
         self.register_buffer("identity", torch.tensor(IDENTITY_PARAMS), persistent=False)
 
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """`[B, C, h, w]` → `params`, `params_raw` and `effective_votes`, each `[B, 8]` float32.
+    def forward(self, features: Tensor, edges: Edges, size: tuple[int, int]) -> dict[str, Tensor]:
+        """`[B, C, h, w]` of a photo of `size` (height, width) → `params` and `params_raw`, `[B, 8]`
+        float32, with `effective_votes [B, 8]`, `effective_edges [B]` and `information
+        [B, 3, 3]` of the radial terms' modes.
 
-        `effective_votes = (Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations each mean rests on.
+        `effective_votes = (Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations, and how many edges,
+        a mean rests on.
         """
         with torch.autocast(features.device.type, enabled=False):
             value, log_precision = self.votes(features.float()).flatten(2).chunk(2, dim=1)
             share = torch.softmax(log_precision, dim=2)
-            raw = (share * value).sum(2) @ self.mixing
+            lens = self.plumb_line(features, edges)
+            raw = self._raw((share * value).sum(2) @ self.mixing, lens.radial, size)
+            heard = lens.weights.detach()
+            edge_votes = heard.sum(1).square() / heard.square().sum(1).clamp_min(1e-12)
+            votes = 1 / share.detach().square().sum(2)
             return {
                 "params": self.identity + self.bounds * torch.tanh(raw),
                 "params_raw": raw,
-                "effective_votes": 1 / share.detach().square().sum(2),
+                "effective_votes": votes,
+                "effective_edges": edge_votes,
+                "information": lens.information.detach(),
             }
+
+    def _raw(self, votes: Tensor, radial: Tensor, size: tuple[int, int]) -> Tensor:
+        """Raw parameters `[B, 8]` of the locations' votes and the edges' radial terms."""
+        limit = self.bounds[:RADIAL_TERMS]
+        bent = votes[:, :RADIAL_TERMS] + radial / limit
+        zoom = covering_zoom(limit * torch.tanh(bent), *size) - self.identity[-1]
+        fills = torch.atanh((zoom / self.bounds[-1]).clamp(-_MOST_FILLED, _MOST_FILLED))
+        zoomed = votes[:, -1] + SWIFT * self.filling * fills
+        return torch.cat((bent, votes[:, RADIAL_TERMS:-1], zoomed[:, None]), dim=1)

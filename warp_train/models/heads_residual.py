@@ -22,7 +22,7 @@ class ResidualHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """`[B, C, h, w]` → `[B, 2, Hr, Wr]` `(dx, dy)` in pixels of its own grid, float32."""
         with torch.autocast(features.device.type, enabled=False):
-            hidden = F.relu(self.reduce(features.float()))
+            hidden = F.silu(self.reduce(features.float()))
             return self.max_disp * torch.tanh(self.flow(hidden))
 
 

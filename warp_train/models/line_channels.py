@@ -46,14 +46,14 @@ def line_channels(image: Tensor) -> Tensor:
     """
     height, width = image.shape[-2:]
     luma = (image * image.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1)
-    l_x, l_y = _central_differences(_gaussian(luma, (_GRADIENT_SCALE_PX,), margin=1).squeeze(1))
+    l_x, l_y = central_differences(gaussian(luma, (_GRADIENT_SCALE_PX,), margin=1).squeeze(1))
     xx, yy = l_x * l_x, l_y * l_y
     tensor = _halve(torch.stack((xx - yy, 2 * l_x * l_y, xx + yy), dim=1))
     unit = half_diagonal(height, width) / 2
     # All windows at once, `[B, 3, windows, h, w]`: these are many small operations, whose number
     # costs more than their arithmetic.
     windows = tuple(window / 2 for window in WINDOWS_PX)
-    smooth = _gaussian(tensor.flatten(0, 1), windows, margin=1)
+    smooth = gaussian(tensor.flatten(0, 1), windows, margin=1)
     smooth = smooth.view(*tensor.shape[:2], *smooth.shape[1:])
     radial = _radial(height, width, image.device)
     return _channels(smooth, radial, unit).transpose(1, 2).flatten(1, 2)
@@ -79,7 +79,7 @@ def _channels(smooth: Tensor, radial: Tensor, unit: float) -> Tensor:
     edge, where `a` and `b` are the derivatives of `arg z` along y and x. Which of the two opposite
     normals is meant never matters.
     """
-    (re_x, im_x), (re_y, im_y) = (part.unbind(1) for part in _central_differences(smooth[:, :2]))
+    (re_x, im_x), (re_y, im_y) = (part.unbind(1) for part in central_differences(smooth[:, :2]))
     re, im, energy = smooth[..., 1:-1, 1:-1].unbind(1)
     r_x, r_y = radial
     size = torch.hypot(re, im) + 1e-9
@@ -108,14 +108,14 @@ def _channels(smooth: Tensor, radial: Tensor, unit: float) -> Tensor:
     )
 
 
-def _central_differences(field: Tensor) -> tuple[Tensor, Tensor]:
+def central_differences(field: Tensor) -> tuple[Tensor, Tensor]:
     """Derivatives along x and y of `[..., H+2, W+2]`, each `[..., H, W]`, per pixel."""
     across = (field[..., 1:-1, 2:] - field[..., 1:-1, :-2]) / 2
     down = (field[..., 2:, 1:-1] - field[..., :-2, 1:-1]) / 2
     return across, down
 
 
-def _gaussian(field: Tensor, scales: tuple[float, ...], margin: int) -> Tensor:
+def gaussian(field: Tensor, scales: tuple[float, ...], margin: int) -> Tensor:
     """`field [N, H, W]` smoothed at each scale, `[N, scales, H + 2 margin, W + 2 margin]`.
 
     As two matrix products: at the sizes that networks see, several times faster on a CPU than a

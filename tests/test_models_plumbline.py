@@ -1,0 +1,158 @@
+"""The plumb line: how much edges and lenses bend, and the lens that is found from it."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from warp_train.data.lenses import solve_scale
+from warp_train.geometry import (
+    build_parametric_grid,
+    covering_zoom,
+    end_point_error,
+    half_diagonal,
+    invert_lens,
+    line_curvature,
+)
+from warp_train.models import HybridModel
+from warp_train.models.edges import CELL_PX, Edges, measure_edges
+from warp_train.models.heads_plumbline import SWIFT, edge_map, features_at
+
+LENSES = ((-0.30, 0.15, -0.05), (0.2, -0.1, 0.02), (-0.08, 0.0, 0.0))
+SIZE = (256, 384)
+
+
+@pytest.mark.parametrize("lens", LENSES)
+def test_a_straight_line_bends_as_its_second_differences_say(lens: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(0)
+    points, normals, expected = [], [], []
+    for _ in range(50):
+        angle, distance, middle = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.7), rng.normal() / 3
+        along = np.array([-np.sin(angle), np.cos(angle)])
+        steps = np.array([-1e-3, 0.0, 1e-3])[:, None] + middle
+        line = distance * np.array([np.cos(angle), np.sin(angle)]) + steps * along
+        r2 = (line * line).sum(1, keepdims=True)
+        seen = line * (1 + r2 * (lens[0] + r2 * (lens[1] + r2 * lens[2])))
+        first, second = (seen[2] - seen[0]) / 2e-3, (seen[2] - 2 * seen[1] + seen[0]) / 1e-6
+        normal = np.array([first[1], -first[0]]) / np.hypot(*first)
+        points.append(seen[1]), normals.append(normal)
+        expected.append(second @ normal / (first @ first))
+    got = line_curvature(
+        *(torch.tensor(np.array(part))[None] for part in (points, normals)),
+        torch.tensor([lens], dtype=torch.float64),
+    )
+    np.testing.assert_allclose(got[0].numpy(), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(256, 384), (384, 256), (300, 300)])
+def test_the_covering_zoom_is_the_one_that_training_photos_are_made_with(
+    size: tuple[int, int],
+) -> None:
+    expected = [solve_scale(np.array([*lens, 0, 0, 0, 0, 1.0]), *size) for lens in LENSES]
+    got = covering_zoom(torch.tensor(LENSES, dtype=torch.float64), *size)
+    for zoom, lens in zip(got.tolist(), expected, strict=True):
+        assert lens is not None
+        assert zoom == pytest.approx(lens[7], abs=2e-3)
+    assert covering_zoom(torch.zeros(1, 3), *size).item() == 1.0
+
+
+def test_the_covering_zoom_has_the_slope_of_its_differences() -> None:
+    radial = torch.tensor(LENSES, dtype=torch.float64, requires_grad=True)
+    covering_zoom(radial, *SIZE).sum().backward()
+    assert radial.grad is not None
+    for term in range(3):
+        nudge = torch.zeros(3, dtype=torch.float64)
+        nudge[term] = 1e-4
+        with torch.no_grad():
+            ends = [covering_zoom(radial + sign * nudge, *SIZE) for sign in (1, -1)]
+        slope = (ends[0] - ends[1]) / 2e-4
+        torch.testing.assert_close(radial.grad[:, term], slope, atol=2e-2, rtol=2e-2)
+
+
+def disc(radius: float, size: tuple[int, int] = SIZE, shift: float = 0.3) -> torch.Tensor:
+    """A bright disc whose border runs through the middle of the frame, smoothly drawn."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    x, y = columns - (size[1] / 2 + radius), rows - (size[0] / 2 + shift)
+    inside = np.clip(radius - np.hypot(x, y) + 0.5, 0, 1)
+    return torch.tensor(0.2 + 0.6 * inside, dtype=torch.float32).expand(1, 3, -1, -1)
+
+
+def near_middle(edges: Edges, size: tuple[int, int] = SIZE, reach: float = 0.15) -> torch.Tensor:
+    return (edges.position[0].norm(dim=-1) < reach) & (edges.strength[0] > 0.05)
+
+
+@pytest.mark.parametrize("radius", [400.0, 600.0, 2000.0, -1.0])
+def test_edges_bend_by_one_over_their_radius(radius: float) -> None:
+    straight = radius < 0
+    image = disc(1e7 if straight else radius)
+    edges = measure_edges(image)
+    chosen = near_middle(edges)
+    assert chosen.sum() >= 4
+    # The normal points to the bright inside, and so does the bend.
+    expected = 0.0 if straight else half_diagonal(*SIZE) / radius
+    for stretch, tolerance in ((1, 0.04), (2, 0.02)):
+        got = edges.curvature[0, chosen, stretch]
+        torch.testing.assert_close(got, torch.full_like(got, expected), atol=tolerance, rtol=0.06)
+    assert (edges.support[0, chosen, :2] > 0.6).all()
+
+
+def test_where_nothing_is_nothing_is_said() -> None:
+    for image in (torch.zeros(2, 3, 40, 56), torch.ones(1, 3, 1, 1), torch.full((1, 3, 9, 2), 0.5)):
+        edges = measure_edges(image)
+        assert all(part.isfinite().all() for part in edges[:-1])
+        assert (edges.support < 0.01).all()
+        assert edge_map(edges, *image.shape[-2:]).isfinite().all()
+
+
+def test_each_edge_is_told_what_lies_at_its_cell() -> None:
+    torch.manual_seed(0)
+    edges = measure_edges(torch.rand(1, 3, 100, 150))
+    rows, columns = math.ceil(100 / CELL_PX), math.ceil(150 / CELL_PX)
+    names = torch.arange(rows * columns).view(1, 1, rows, columns).float()
+    told = features_at(names, CELL_PX, edges)[0, :, 0]
+    cell = edges.cell[0]
+    assert told.tolist() == (cell[:, 0] * columns + cell[:, 1]).float().tolist()
+    x = edges.position[0, :, 0] * half_diagonal(100, 150) + 149 / 2
+    assert torch.equal((x.round() // CELL_PX).long(), cell[:, 1])
+
+
+def bent_lattice(lens: tuple[float, ...]) -> torch.Tensor:
+    """Straight bars, as OpenCV shows them through a lens."""
+    height, width = SIZE
+    canvas = np.full((height * 2, width * 2), 60, np.uint8)
+    for k in range(-20, 40):
+        cv2.line(canvas, (40 * k, 0), (40 * k + 160, height * 2), 200, 12, cv2.LINE_AA)
+        cv2.line(canvas, (0, 36 * k), (width * 2, 36 * k - 120), 140, 8, cv2.LINE_AA)
+    params = torch.tensor([[*lens, 0, 0, 0, 0, 1.0]], dtype=torch.float64)
+    at = invert_lens(identity(height, width), params, height, width)[0].numpy()
+    x, y = ((at[..., i] + 1) / 2 * (n - 1) for i, n in ((0, width), (1, height)))
+    x, y = (np.float32(part * 0.8 + n * 0.1) * 2 for part, n in ((x, width), (y, height)))
+    seen: NDArray[np.uint8] = cv2.remap(canvas, x, y, cv2.INTER_AREA | cv2.INTER_LINEAR)
+    return torch.tensor(seen / 255, dtype=torch.float32).expand(1, 3, -1, -1)
+
+
+def identity(height: int, width: int) -> torch.Tensor:
+    grid = build_parametric_grid(
+        torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1.0]], dtype=torch.float64), height, width
+    )
+    return grid
+
+
+@pytest.mark.parametrize("lens", [(-0.2, 0.05, 0.0), (0.1, -0.03, 0.0), (0.0, 0.0, 0.0)])
+def test_a_head_that_trusts_every_edge_finds_the_lens_of_a_lattice(lens: tuple[float, ...]) -> None:
+    model = HybridModel()
+    head = model.parametric_head
+    with torch.no_grad():  # as training would open them
+        head.plumb_line.gates.fill_(1 / SWIFT)
+        head.filling.fill_(1 / SWIFT)
+    image = bent_lattice(lens)
+    found = model(image)["params"]
+    zoom = covering_zoom(torch.tensor([lens]), *SIZE).tolist()
+    truth = torch.tensor([[*lens, 0, 0, 0, 0, *zoom]])
+    grids = [build_parametric_grid(params, *SIZE) for params in (found, truth)]
+    still = build_parametric_grid(torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1.0]]), *SIZE)
+    bend = end_point_error(still, grids[1]).item()
+    assert end_point_error(*grids).item() < max(0.4, 0.15 * bend)

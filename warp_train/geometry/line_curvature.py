@@ -1,0 +1,63 @@
+"""How a radial lens curves straight lines: the plumb-line constraint, point by point.
+
+A straight line `u(t)` of the corrected frame is seen at `q = u R(|u|²)`,
+`R(ρ) = 1 + k1 ρ + k2 ρ² + k3 ρ³`. With `v = du/dt` its image turns by the second derivative
+
+    q'' = 4 R' (u·v) v + u (2 R' |v|² + 4 R'' (u·v)²)
+
+whose part along the unit normal is the image's curvature where `|q'| = 1`. That makes of each edge
+one equation for the lens, with no need to know which line it belongs to: D. C. Brown, "Close-range
+camera calibration", 1971, used plumb lines the same way. Radii are those of `(X - c) / s`, so the
+zoom drops out.
+"""
+
+import torch
+from torch import Tensor
+
+from warp_train.geometry.coordinates import full_precision
+
+_INVERSION_STEPS = 4
+_LEAST_SLOPE = 0.15  # of the radial curve: below, a lens is about to fold, and Newton leaves
+_FARTHEST = 2.0  # corrected radius, in half diagonals
+_LEAST_STRETCH = 0.05
+
+
+@full_precision
+def line_curvature(points: Tensor, normals: Tensor, radial: Tensor) -> Tensor:
+    """Curvature, along `normals`, that straight lines have at `points` of the photo.
+
+    Args:
+        points: `[B, N, 2]` positions in the photo relative to the lens's centre, in half diagonals.
+        normals: `[B, N, 2]` unit normals of the lines' images there.
+        radial: `[B, 3]`: k1, k2, k3.
+
+    Returns:
+        `[B, N]` in 1 / half diagonal, positive where the image bends to the side of its normal.
+    """
+    k1, k2, k3 = (k.unsqueeze(-1) for k in radial.unbind(-1))
+    x, y = points.unbind(-1)
+    n_x, n_y = normals.unbind(-1)
+    seen = torch.hypot(x, y).clamp_min(1e-6)
+    r = _corrected_radius(seen, k1, k2, k3)
+    u_x, u_y, r2 = x / seen * r, y / seen * r, r * r
+    gain = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))).clamp_min(_LEAST_STRETCH)
+    first, second = k1 + r2 * (2 * k2 + r2 * 3 * k3), 2 * k2 + 6 * k3 * r2
+    # `v = J⁻¹ τ` with `J = R I + 2 R' u uᵀ` and the tangent `τ = (-n_y, n_x)`.
+    along = u_y * n_x - u_x * n_y
+    stretch = (gain + 2 * first * r2).clamp_min(_LEAST_STRETCH)
+    pull = 2 * first * along / stretch
+    v_x, v_y = (-n_y - pull * u_x) / gain, (n_x - pull * u_y) / gain
+    u_v, v_v = u_x * v_x + u_y * v_y, v_x * v_x + v_y * v_y
+    outwards = 2 * first * v_v + 4 * second * u_v * u_v
+    return 4 * first * u_v * (v_x * n_x + v_y * n_y) + outwards * (u_x * n_x + u_y * n_y)
+
+
+def _corrected_radius(seen: Tensor, k1: Tensor, k2: Tensor, k3: Tensor) -> Tensor:
+    """The radius that the lens maps to `seen`, by Newton's method."""
+    r = seen
+    for _ in range(_INVERSION_STEPS):
+        r2 = r * r
+        off = r * (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) - seen
+        slope = 1 + r2 * (3 * k1 + r2 * (5 * k2 + r2 * 7 * k3))
+        r = (r - off / slope.clamp_min(_LEAST_SLOPE)).clamp(1e-6, _FARTHEST)
+    return r
