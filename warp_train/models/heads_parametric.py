@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, covering_zoom
 from warp_train.models.config import ParamBounds
 from warp_train.models.edges import Edges
+from warp_train.models.heads_doubt import DoubtHead
 from warp_train.models.heads_plumbline import RADIAL_TERMS, SWIFT, PlumbLineHead
 
 # How the terms of real lenses go together, as directions in (k1, k2, k3, s) over their bounds: a
@@ -43,6 +44,7 @@ class ParametricHead(nn.Module):
             mixing[row] = torch.tensor([direction.get(name, 0.0) for name in PARAM_NAMES])
         self.mixing = nn.Parameter(mixing)
         self.plumb_line = PlumbLineHead(channels, stride)
+        self.doubt = DoubtHead()
         self.filling = nn.Parameter(torch.zeros(()))
         limits = [getattr(bounds, name) for name in PARAM_NAMES]
         self.register_buffer("bounds", torch.tensor(limits), persistent=False)
@@ -50,26 +52,20 @@ class ParametricHead(nn.Module):
 
     def forward(self, features: Tensor, edges: Edges, size: tuple[int, int]) -> dict[str, Tensor]:
         """`[B, C, h, w]` of a photo of `size` (height, width) → `params` and `params_raw`, `[B, 8]`
-        float32, with `effective_votes [B, 8]`, `effective_edges [B]` and `information
-        [B, 3, 3]` of the radial terms' modes.
+        float32, `doubt [B]` and `effective_votes [B, 8]`.
 
-        `effective_votes = (Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations, and how many edges,
-        a mean rests on.
+        `effective_votes = (Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations a mean rests on.
         """
         with torch.autocast(features.device.type, enabled=False):
             value, log_precision = self.votes(features.float()).flatten(2).chunk(2, dim=1)
             share = torch.softmax(log_precision, dim=2)
             lens = self.plumb_line(features, edges)
             raw = self._raw((share * value).sum(2) @ self.mixing, lens.radial, size)
-            heard = lens.weights.detach()
-            edge_votes = heard.sum(1).square() / heard.square().sum(1).clamp_min(1e-12)
-            votes = 1 / share.detach().square().sum(2)
             return {
                 "params": self.identity + self.bounds * torch.tanh(raw),
                 "params_raw": raw,
-                "effective_votes": votes,
-                "effective_edges": edge_votes,
-                "information": lens.information.detach(),
+                "doubt": self.doubt(lens),
+                "effective_votes": 1 / share.detach().square().sum(2),
             }
 
     def _raw(self, votes: Tensor, radial: Tensor, size: tuple[int, int]) -> Tensor:

@@ -39,6 +39,9 @@ class Lens(NamedTuple):
     """`[B, 3, 3]`: inverse covariance, in units of the modes."""
     weights: Tensor
     """`[B, N]`: the say that each edge had."""
+    misfit: Tensor
+    """`[B]`: weighted mean square of how far edges are off their curvature, over the middle
+    stretch, in (1 / half diagonal)²."""
 
 
 class PlumbLineHead(nn.Module):
@@ -69,11 +72,14 @@ class PlumbLineHead(nn.Module):
         known = torch.cat((features_at(features, self.stride, edges), edge_features(edges)), dim=-1)
         say = self.say(F.silu(self.hidden(known))).clamp(-10, 10)
         trust = edges.support.clamp_min(0.02) / (edges.variance + _LEAST_VARIANCE[1])
-        theta, information, weights = self._solve(edges, torch.exp(say) * trust)
-        return Lens((theta * SWIFT * self.gates) @ self.mixing, information, weights)
+        theta, information, weights, off = self._solve(edges, torch.exp(say) * trust)
+        misfit = (weights * off.square()).sum(1) / weights.sum(1).clamp_min(1e-12)
+        return Lens((theta * SWIFT * self.gates) @ self.mixing, information, weights, misfit)
 
-    def _solve(self, edges: Edges, precision: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Modes `[B, 3]`, information `[B, 3, 3]` and weights `[B, N]` by robust Gauss-Newton.
+    def _solve(self, edges: Edges, precision: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Modes `[B, 3]`, information `[B, 3, 3]`, weights and what is off `[B, N]`.
+
+        By robust Gauss-Newton.
 
         Gradients flow through the last step alone: that is the implicit gradient at the solution.
         """
@@ -91,7 +97,7 @@ class PlumbLineHead(nn.Module):
             pull = gain * torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
             step = _solved(information, pull - prior * (theta - self.prior_mean))
             theta = theta + (step if last else step.clamp(-_LARGEST_STEP, _LARGEST_STEP))
-        return theta, information, weights
+        return theta, information, weights, off[..., 1]
 
     @torch.no_grad()
     def _linearised(self, edges: Edges, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,11 @@ class Prediction(TypedDict):
     """`[B, 8]` before the bound: `params = identity + bound · tanh(params_raw)`."""
     residual_flow: Tensor
     """`[B, 2, Hr, Wr]` in pixels of its own grid; zeros while the residual is off."""
+    doubt: Tensor
+    """`[B]`: the mean end-point error that the network expects of itself, in % of the half
+    diagonal."""
     debug_stats: dict[str, Tensor]
-    """`effective_votes [B, 8]`, `effective_edges [B]`, `information [B, 3, 3]`."""
+    """`effective_votes [B, 8]`."""
 
 
 class HybridModel(nn.Module):
@@ -58,5 +61,6 @@ class HybridModel(nn.Module):
             "params": lens.pop("params"),
             "params_raw": lens.pop("params_raw"),
             "residual_flow": flow,
+            "doubt": lens.pop("doubt"),
             "debug_stats": lens,
         }

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from warp_train.data import Batch
-from warp_train.geometry import build_parametric_grid, end_point_error
+from warp_train.geometry import build_parametric_grid, end_point_error, half_diagonal
 from warp_train.losses import CompositeLoss
-from warp_train.models import Prediction
+from warp_train.models import Prediction, doubt_loss
 from warp_train.recipe import Recipe
 from warp_train.training.guardrails import residual_stats, saturation_stats
 from warp_train.training.protocols import BackendOutput, WarpBackend, check_backend_output
@@ -66,7 +66,17 @@ def forward_step(
         target_grid=truth,
         residual_flow=prediction["residual_flow"],  # zeros where the residual is off
     )
-    return StepOutput(total, parts, prediction, warp, truth)
+    return StepOutput(total + _learn_doubt(prediction, warp, truth), parts, prediction, warp, truth)
+
+
+def _learn_doubt(prediction: Prediction, warp: BackendOutput, truth: Tensor) -> Tensor:
+    """A zero whose gradient teaches the network how wrong it is, where that is known."""
+    grid = warp.get("final_grid")
+    if grid is None:
+        grid = build_parametric_grid(prediction["params"], *truth.shape[1:3])
+    error = end_point_error(grid, truth) * (100 / half_diagonal(*truth.shape[1:3]))
+    loss = doubt_loss(prediction["doubt"], error)
+    return loss - loss.detach()
 
 
 def true_grid(batch: Batch) -> Tensor:

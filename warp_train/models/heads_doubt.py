@@ -1,0 +1,52 @@
+"""How wrong the lens is likely to be, in the network's own estimate."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from warp_train.models.heads_plumbline import RADIAL_TERMS, Lens
+
+_FEATURES = 2 * RADIAL_TERMS + 3
+_FIRST_GUESS = 0.3  # % of the half diagonal: 0.9 px of a photo 480 px long
+
+
+class DoubtHead(nn.Module):
+    """From how the edges agree to the expected mean end-point error, in % of the half diagonal.
+
+    It looks on: nothing that it learns changes the lens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(_FEATURES, 16)
+        self.out = nn.Linear(16, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias, math.log(_FIRST_GUESS))
+
+    def forward(self, lens: Lens) -> Tensor:
+        """`[B]`, above 0."""
+        with torch.no_grad():
+            heard = lens.weights.sum(1)
+            effective = heard.square() / lens.weights.square().sum(1).clamp_min(1e-12)
+            known = torch.cat(
+                (
+                    torch.log(lens.information.diagonal(dim1=1, dim2=2)) / 3,
+                    5 * lens.radial.abs().clamp_max(1),
+                    torch.log1p(torch.stack((heard, effective, 100 * lens.misfit), dim=1)) / 3,
+                ),
+                dim=1,
+            )
+        return torch.exp(self.out(F.silu(self.hidden(known))).squeeze(1).clamp(-7, 5))
+
+
+def doubt_loss(doubt: Tensor, error: Tensor) -> Tensor:
+    """`error / doubt + log doubt`, meaned: least where `doubt` is the mean of such errors.
+
+    The negative log-likelihood of the exponential distribution, which is a proper score of its
+    mean. `error [B]` gets no gradient; samples where it is not finite add 0.
+    """
+    known = error.isfinite()
+    error = torch.where(known, error, 1.0).detach()
+    return torch.where(known, error / doubt + torch.log(doubt), 0 * doubt).mean()
