@@ -20,7 +20,7 @@ from warp_train.data.loading import start_worker
 from warp_train.data.sources.files import at_most
 from warp_train.data.sources.manifest import PairItem, find_pairs
 from warp_train.errors import WarpTrainError
-from warp_train.inference.fallback import choose_warp
+from warp_train.inference.fallback import choose_warp, expected_error_px
 from warp_train.inference.measuring import (
     FailedPhoto,
     Measurer,
@@ -129,9 +129,11 @@ def _tasks(
         except BadSample as bad:
             failed(failed_photo(item, bad))
             continue
-        safe = choose_warp(predictor.predict(photo), *photo.shape[:2])
+        said = predictor.predict(photo)
+        safe = choose_warp(said, *photo.shape[:2])
+        doubt = None if said.doubt is None else expected_error_px(said.doubt, *photo.shape[:2])
         residual = None if safe.warp.residual is None else safe.warp.residual.numpy()
-        yield Task(item, safe.warp.params.numpy(), residual, safe.mode, safe.refused)
+        yield Task(item, safe.warp.params.numpy(), residual, safe.mode, safe.refused, doubt)
 
 
 def _spread(
@@ -207,5 +209,6 @@ def _image_json(photo: PhotoResult) -> dict[str, Any]:
         "mode_used": task.mode,
         "refused": task.refused,
         "params": np.asarray(task.params).tolist(),
+        "doubt_px": task.doubt_px,
         **{str(row): figures for row, figures in photo.rows.items()},
     }

@@ -9,7 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from warp_train.geometry import IDENTITY_PARAMS, SafetyConfig, SafetyReport, evaluate_safety
+from warp_train.geometry import (
+    IDENTITY_PARAMS,
+    SafetyConfig,
+    SafetyReport,
+    evaluate_safety,
+    half_diagonal,
+    identity_grid,
+)
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 
 Mode = Literal["hybrid", "lens", "lens_clamped", "unchanged"]
@@ -21,6 +28,8 @@ fold, whatever their combination."""
 _CHECKED_SIDE = 1024
 """Nodes along the long side that a warp is checked at. A lens is a polynomial and a residual has
 far fewer nodes than these: between two neighbours the area changes by less than `min_det`."""
+_NODES = 33
+"""A side, to measure how far a warp moves pixels."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +47,47 @@ class SafeWarp:
 def choose_warp(
     said: PhotoWarp, height: int, width: int, limits: SafetyConfig | None = None
 ) -> SafeWarp:
-    """The first of hybrid, lens only, conservative lens and identity that is safe for the photo."""
+    """The first of hybrid, lens only, conservative lens and identity that is safe for the photo.
+
+    A warp that the model expects to be wrong by more than it moves can only be expected to harm:
+    then the photo stays as it is.
+    """
+    unsure = why_unsure(said, height, width)
     refused: list[str] = []
     for mode, warp in _chain(said):
+        if unsure is not None and mode != "unchanged":
+            refused.append(f"{mode}: {unsure}")
+            continue
         report = check_warp(warp, height, width, limits)
         if report["safe"] or mode == "unchanged":
             break
         refused.append(f"{mode}: {'; '.join(report['reasons'])}")
     return SafeWarp(warp, mode, report, tuple(refused))
+
+
+def why_unsure(said: PhotoWarp, height: int, width: int) -> str | None:
+    """What speaks against a warp by the model's own doubt; None where nothing does."""
+    if said.doubt is None:
+        return None
+    wrong = expected_error_px(said.doubt, height, width)
+    moved = moved_px(said, height, width)
+    if not wrong > moved:
+        return None
+    return f"expected to be wrong by {wrong:.2f} px, more than the {moved:.2f} px that it moves"
+
+
+def expected_error_px(doubt: float, height: int, width: int) -> float:
+    """A doubt in % of the half diagonal, as pixels of a frame."""
+    return doubt / 100 * half_diagonal(height, width)
+
+
+def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
+    """How far a warp moves pixels of a frame in the mean."""
+    nodes = identity_grid(_NODES, _NODES)
+    moved = (warp.sources(nodes, height, width) - nodes) * nodes.new_tensor(
+        ((width - 1) / 2, (height - 1) / 2)
+    )
+    return float(moved.norm(dim=-1).mean())
 
 
 def check_warp(

@@ -44,6 +44,8 @@ class Task:
     mode: Mode
     refused: tuple[str, ...]
     """What was tried before `mode`, and why it is not safe."""
+    doubt_px: float | None = None
+    """The mean end-point error that the model expects of what it said, in pixels of the photo."""
 
     @property
     def warp(self) -> PhotoWarp:

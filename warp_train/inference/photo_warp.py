@@ -19,6 +19,9 @@ class PhotoWarp:
     """`[8]` float64, in the order of `PARAM_NAMES`."""
     residual: Tensor | None = None
     """`[Hr, Wr, 2]` float32 displacements in grid units, spread over the whole frame."""
+    doubt: float | None = None
+    """The mean end-point error that the model expects of it, in % of the half diagonal; None where
+    nobody said."""
 
     @property
     def is_identity(self) -> bool:

@@ -58,7 +58,8 @@ class Predictor:
         if across:
             lens = torch.from_numpy(_turn_lens_back(lens.numpy()))
             flow = None if flow is None else _turn_flow_back(flow)
-        return PhotoWarp(lens, None if flow is None else _in_grid_units(flow))
+        residual = None if flow is None else _in_grid_units(flow)
+        return PhotoWarp(lens, residual, float(said["doubt"][0]))
 
 
 def load_predictor(model: str | Path, device: str = "auto") -> Predictor:

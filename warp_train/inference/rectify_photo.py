@@ -8,7 +8,7 @@ from pathlib import Path
 from warp_train.errors import WarpTrainError
 from warp_train.geometry import jacobian_stats
 from warp_train.inference.crop import View, choose_view
-from warp_train.inference.fallback import SafeWarp, choose_warp
+from warp_train.inference.fallback import SafeWarp, choose_warp, expected_error_px
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.inference.photos.encoding import encode_photo
 from warp_train.inference.photos.files import PhotoFile, predictor_view, read_photo
@@ -41,6 +41,7 @@ def rectify_photo(job: Job, predictor: Predictor, settings: Settings) -> Record:
     Returns:
         `input`, `output` (None: measured only), `width` and `height` of the upright photo,
         `params [8]` and `mode_used`, both of the warp that was applied, `safety`, `refused`,
+        `expected_error_px` (what the model expects its mean end-point error to be in the photo),
         `jacobian` (of that warp over the frame, before a crop), `crop`, `resampled`, `warnings`,
         `model_hash`, `seconds`.
 
@@ -52,13 +53,15 @@ def rectify_photo(job: Job, predictor: Predictor, settings: Settings) -> Record:
         _check_output(job, settings)
     photo = read_photo(job.input)
     height, width = photo.pixels.shape[:2]
-    chosen = choose_warp(predictor.predict(predictor_view(photo.pixels)), height, width)
+    said = predictor.predict(predictor_view(photo.pixels))
+    chosen = choose_warp(said, height, width)
     record = {
         "input": str(job.input),
         "output": None,
         "width": width,
         "height": height,
         **_what_was_chosen(chosen, height, width),
+        "expected_error_px": _expected_error(said, height, width),
         "crop": None,
         "resampled": False,
         "warnings": list(photo.warnings),
@@ -93,6 +96,10 @@ def _what_was_chosen(chosen: SafeWarp, height: int, width: int) -> Record:
         "refused": list(chosen.refused),
         "jacobian": _jacobian(chosen.warp, height, width),
     }
+
+
+def _expected_error(said: PhotoWarp, height: int, width: int) -> float | None:
+    return None if said.doubt is None else expected_error_px(said.doubt, height, width)
 
 
 def _jacobian(warp: PhotoWarp, height: int, width: int) -> dict[str, float]:

@@ -24,7 +24,10 @@ HEADER: Cells = (
 )
 GAP_HEADER: Cells = ("gap closed", "groups", "epe_px", "95 %", "total_score", "95 %")
 
+RELIABILITY_HEADER: Cells = ("by doubt", "photos", "doubt px", "epe_px")
+
 ALL = "all photos"
+_TENTHS = 10
 
 
 def blocks(evaluation: Evaluation) -> dict[str, Totals]:
@@ -45,6 +48,27 @@ def gap_rows(named: Mapping[str, Totals]) -> list[Cells]:
     ]
 
 
+def reliability_rows(evaluation: Evaluation) -> list[Cells]:
+    """Photos by how much the model doubted itself, in tenths, under `RELIABILITY_HEADER`.
+
+    Empty with fewer than ten photos of known warp.
+    """
+    known = []
+    for photo in evaluation.photos:
+        error = photo.figures("model")["epe_px"]
+        if error is not None and photo.task.doubt_px is not None:
+            known.append((photo.task.doubt_px, error))
+    known.sort()
+    if len(known) < _TENTHS:
+        return []
+    rows: list[Cells] = []
+    for tenth in range(_TENTHS):
+        part = known[len(known) * tenth // _TENTHS : len(known) * (tenth + 1) // _TENTHS]
+        doubt, error = (sum(values) / len(part) for values in zip(*part, strict=True))
+        rows.append((f"tenth {tenth + 1}", str(len(part)), f"{doubt:.3f}", f"{error:.3f}"))
+    return rows
+
+
 def results_table(evaluation: Evaluation) -> str:
     """All of it as text."""
     named = blocks(evaluation)
@@ -53,6 +77,9 @@ def results_table(evaluation: Evaluation) -> str:
         parts.append(_aligned([(name, *HEADER[1:]), *block_rows(totals)]))
     if evaluation.totals["ceiling"] is not None:
         parts.append(_aligned([GAP_HEADER, *gap_rows(named)]))
+    reliability = reliability_rows(evaluation)
+    if reliability:
+        parts.append(_aligned([RELIABILITY_HEADER, *reliability]))
     return "\n\n".join(parts)
 
 

@@ -21,7 +21,7 @@ CELL_PX = 8
 STRETCHES = (0.035, 0.07, 0.14)
 """Standard deviations of the stretches that parabolas are fitted over, in half diagonals."""
 
-_MOST_EDGES = 512
+_MOST_EDGES = 1024
 _STEPS = 16  # samples along the strip to either side, 1.5 of the longest stretch's deviation in all
 _ACROSS_PX = 6  # half the strip's width; one more than what is used, for the differences
 _GRADIENT_SCALE_PX = 1.0
@@ -35,7 +35,7 @@ _SHARE_OF_INDEPENDENT = 1 / 3  # samples along an edge: the blur ties neighbours
 
 
 class Edges(NamedTuple):
-    """At most 512 edges a photo, strongest first. Lengths are in half diagonals."""
+    """At most 1024 edges a photo, strongest first. Lengths are in half diagonals."""
 
     position: Tensor
     """`[B, N, 2]`: x and y from the photo's centre."""

@@ -23,7 +23,7 @@ RADIAL_TERMS = 3
 # lensfun's wide lenses do to a frame, each as long as it is in the root mean square.
 _MODES = ((-0.136, 0.032, 0.022), (0.039, 0.0, 0.031), (-0.091, 0.120, -0.042))
 
-_ITERATIONS = 4
+_WIDENING = (30.0, 10.0, 4.0, 2.0, 1.0)  # of the tolerance, iteration by iteration
 _NUDGE = 0.02  # of a mode: for slopes by differences, far above rounding
 _LARGEST_STEP = 1.0  # of a mode, until the last iteration
 _LEAST_VARIANCE = 0.05**2, 0.1**2  # of a curvature, as a feature and as a weight
@@ -82,20 +82,23 @@ class PlumbLineHead(nn.Module):
         By robust Gauss-Newton.
 
         Gradients flow through the last step alone: that is the implicit gradient at the solution.
+        The first steps tolerate everything, so that a strong lens is not taken for a photo full of
+        outliers about no lens at all (graduated non-convexity: Blake and Zisserman, 1987).
         """
         prior = torch.exp(self.prior_log_precision)
         tolerance, gain = torch.exp(-2 * self.log_tolerance), torch.exp(self.log_gain)
         theta = precision.new_zeros(len(precision), RADIAL_TERMS)
-        for last in (*[False] * (_ITERATIONS - 1), True):
+        for number, wide in enumerate(_WIDENING):
             theta = theta.detach()
             expected, slopes = self._linearised(edges, theta)
             off = edges.curvature - expected[..., None]
-            weight = precision / (1 + precision * off.square() * tolerance)
+            weight = precision / (1 + precision * off.square() * (tolerance / wide**2))
             weights = gain * weight.sum(-1)
             leaning = slopes * weights[..., None]
             information = leaning.transpose(1, 2) @ slopes + torch.diag(prior)
             pull = gain * torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
             step = _solved(information, pull - prior * (theta - self.prior_mean))
+            last = number == len(_WIDENING) - 1
             theta = theta + (step if last else step.clamp(-_LARGEST_STEP, _LARGEST_STEP))
         return theta, information, weights, off[..., 1]
 
