@@ -1,0 +1,61 @@
+"""How sure the network is: learned from its errors, told, and heeded."""
+
+import pytest
+import torch
+
+from warp_train.geometry import half_diagonal
+from warp_train.inference.fallback import choose_warp, expected_error_px, moved_px
+from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.models import HybridModel, doubt_loss
+
+BENT = torch.tensor([-0.05, 0, 0, 0, 0, 0, 0, 1.0], dtype=torch.float64)
+
+
+def test_doubt_is_least_wrong_where_it_is_the_mean_error() -> None:
+    errors = torch.tensor([0.2, 0.5, 1.1, float("nan")])
+    mean = errors[:3].mean().item()
+    doubt = torch.full((4,), mean, requires_grad=True)
+    least = doubt_loss(doubt, errors)
+    least.backward()  # type: ignore[no-untyped-call]
+    assert doubt.grad is not None
+    assert doubt.grad.sum().item() == pytest.approx(0, abs=1e-6)
+    assert doubt.grad[3] == 0
+    for other in (0.7 * mean, 1.4 * mean):
+        assert doubt_loss(torch.full((4,), other), errors) > least
+
+
+def test_learning_to_doubt_leaves_the_lens_alone() -> None:
+    model = HybridModel()
+    torch.nn.init.normal_(model.parametric_head.doubt.out.weight)
+    with torch.no_grad():  # gates that let gradients through, were there any
+        model.parametric_head.plumb_line.gates.fill_(0.01)
+    model(torch.rand(2, 3, 64, 96))["doubt"].sum().backward()
+    touched = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert touched
+    assert all(name.startswith("parametric_head.doubt.") for name in touched)
+
+
+def test_how_far_a_warp_moves_is_its_mean_displacement() -> None:
+    shift = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1 / 0.9], dtype=torch.float64)
+    # A zoom by 0.9 moves a pixel at distance d by d/10.
+    height, width = 201, 301
+    y, x = torch.meshgrid(torch.arange(-100.0, 101), torch.arange(-150.0, 151), indexing="ij")
+    expected = 0.1 * torch.hypot(x, y).mean().item()
+    assert moved_px(PhotoWarp(shift), height, width) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99, 1.01, 4.0])
+def test_a_photo_stays_as_it_is_where_doubt_exceeds_what_the_warp_moves(share: float) -> None:
+    height, width = 320, 480
+    moved = moved_px(PhotoWarp(BENT), height, width)
+    doubt = share * moved / half_diagonal(height, width) * 100
+    chosen = choose_warp(PhotoWarp(BENT, None, doubt), height, width)
+    assert expected_error_px(doubt, height, width) == pytest.approx(share * moved)
+    if share < 1:
+        assert chosen.mode == "lens"
+        assert torch.equal(chosen.warp.params, BENT)
+    else:
+        assert chosen.mode == "unchanged"
+        assert chosen.warp.is_identity
+        assert all("expected to be wrong by" in line for line in chosen.refused)
+        assert len(chosen.refused) == 2
