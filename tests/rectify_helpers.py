@@ -36,7 +36,8 @@ class Says(HybridModel):
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         flow = torch.zeros(1, 2, 6, 9) if self.flow is None else self.flow
-        return {"params": torch.tensor([self.lens]), "residual_flow": flow}
+        params = torch.tensor([self.lens])
+        return {"params": params, "residual_flow": flow, "doubt": torch.tensor([0.01])}
 
 
 def says(lens: tuple[float, ...], flow: torch.Tensor | None = None) -> Predictor:

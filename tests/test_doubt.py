@@ -6,7 +6,8 @@ import torch
 from warp_train.geometry import half_diagonal
 from warp_train.inference.fallback import choose_warp, expected_error_px, moved_px
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.models import HybridModel, doubt_loss
+from warp_train.losses import doubt_loss
+from warp_train.models import HybridModel
 
 BENT = torch.tensor([-0.05, 0, 0, 0, 0, 0, 0, 1.0], dtype=torch.float64)
 

@@ -23,7 +23,7 @@ from warp_train.inference.rectify_photo import attempt
 
 KEYS = [
     *("input", "output", "width", "height", "params", "mode_used", "safety", "refused"),
-    *("jacobian", "crop", "resampled", "warnings", "model_hash", "seconds"),
+    *("jacobian", "expected_error_px", "crop", "resampled", "warnings", "model_hash", "seconds"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from warp_train.losses.composite import CompositeLoss
 from warp_train.losses.config import LossConfig
+from warp_train.losses.doubt_loss import doubt_loss
 from warp_train.losses.flow_regularizers import (
     flow_curvature,
     flow_magnitude,
@@ -25,6 +26,7 @@ __all__ = [
     "GradientField",
     "LossConfig",
     "charbonnier",
+    "doubt_loss",
     "edge_loss",
     "flow_curvature",
     "flow_magnitude",

@@ -1,7 +1,6 @@
 """The network: what it sees (coordinate and line channels), backbones and heads."""
 
 from warp_train.models.config import ModelConfig, ParamBounds, TrainedOn
-from warp_train.models.heads_doubt import doubt_loss
 from warp_train.models.hybrid_model import HybridModel, Prediction
 from warp_train.models.pretrained import (
     from_pretrained,
@@ -17,7 +16,6 @@ __all__ = [
     "ParamBounds",
     "Prediction",
     "TrainedOn",
-    "doubt_loss",
     "from_pretrained",
     "load_weights",
     "model_description",

@@ -39,14 +39,3 @@ class DoubtHead(nn.Module):
                 dim=1,
             )
         return torch.exp(self.out(F.silu(self.hidden(known))).squeeze(1).clamp(-7, 5))
-
-
-def doubt_loss(doubt: Tensor, error: Tensor) -> Tensor:
-    """`error / doubt + log doubt`, meaned: least where `doubt` is the mean of such errors.
-
-    The negative log-likelihood of the exponential distribution, which is a proper score of its
-    mean. `error [B]` gets no gradient; samples where it is not finite add 0.
-    """
-    known = error.isfinite()
-    error = torch.where(known, error, 1.0).detach()
-    return torch.where(known, error / doubt + torch.log(doubt), 0 * doubt).mean()

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from warp_train.data import Batch
 from warp_train.geometry import build_parametric_grid, end_point_error, half_diagonal
-from warp_train.losses import CompositeLoss
-from warp_train.models import Prediction, doubt_loss
+from warp_train.losses import CompositeLoss, doubt_loss
+from warp_train.models import Prediction
 from warp_train.recipe import Recipe
 from warp_train.training.guardrails import residual_stats, saturation_stats
 from warp_train.training.protocols import BackendOutput, WarpBackend, check_backend_output
