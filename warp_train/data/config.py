@@ -164,6 +164,10 @@ class DataConfig(Section):
     """`analytic`: drawn as `lens` says; `lensfun`: calibrations of real lenses, chosen as `lensfun`
     says (needs the extra `lensfun`), with the tangential, decentre and min_det of `lens`."""
 
+    local_warp: Annotated[float, Field(ge=0, le=0.03)] = 0.0
+    """Longest displacement of a smooth random warp on top of the lens of `photos`, in half
+    diagonals: something for the residual to learn. 0 … 0.03."""
+
     lensfun: LensfunConfig = LensfunConfig()
     """Which calibrations; only with `lenses: lensfun`."""
 
@@ -175,6 +179,10 @@ class DataConfig(Section):
             raise ValueError(f"data.warps is of use to source 'pairs' only, got '{self.source}'")
         if self.source == "external" and self.external is None:
             raise ValueError("source 'external' needs data.external, a 'module:function'")
+        if self.source != "photos" and self.local_warp > 0:
+            raise ValueError(
+                f"data.local_warp is of use to source 'photos' only, got '{self.source}'"
+            )
         if self.lenses != "lensfun" and self.lensfun != LensfunConfig():
             raise ValueError("data.lensfun is given, but only data.lenses: lensfun uses it")
         return self

@@ -1,7 +1,7 @@
 """Where samples come from: `build_sources` makes the two that a recipe names."""
 
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from warp_train.data.config import DataConfig
 from warp_train.data.lenses import AnalyticLenses, LensSampler
@@ -55,9 +55,10 @@ def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
         check_disjoint(train, val)
     kept = at_most(val, config.val_samples)
     lenses, val_lenses = _lens_samplers(config)
+    same: dict[str, Any] = {"seed": seed, "local_warp": config.local_warp}
     return (
-        Photos(train, config.size, lenses, seed=seed, split="train", flip=config.flip),
-        Photos(kept, config.size, val_lenses, seed=seed, split="val", flip=False),
+        Photos(train, config.size, lenses, split="train", flip=config.flip, **same),
+        Photos(kept, config.size, val_lenses, split="val", flip=False, **same),
     )
 
 

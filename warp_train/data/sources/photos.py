@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image as Pillow
 
 from warp_train.data.decoding import BadSample, decode_image
 from warp_train.data.frames import is_across, mirror_image, turn_image
 from warp_train.data.lenses import LensSampler, Points, inverse_map
+from warp_train.data.local_warp import before_the_lens, draw_local_warp, local_grid
 from warp_train.data.samples import (
     Image,
     Sample,
@@ -56,14 +58,16 @@ class Photos(FileSource[Item]):
         seed: int,
         split: str,
         flip: bool,
+        local_warp: float = 0.0,
     ) -> None:
-        """`flip` mirrors half of the photos before they are bent."""
+        """`flip` mirrors half of the photos before they are bent; `local_warp` is the recipe's."""
         self.items = items
         self.size = size
         self.lenses = lenses
         self.seed = seed
         self.split = split
         self.flip = flip
+        self.local_warp = local_warp
 
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
@@ -75,14 +79,22 @@ class Photos(FileSource[Item]):
             pixels = turn_image(pixels)
         if self.flip and rng.random() < 0.5:
             pixels = mirror_image(pixels)
-        inverse = inverse_map(params, *self.size)
+        inverse, delta = inverse_map(params, *self.size), None
+        if self.local_warp > 0:
+            delta = draw_local_warp(rng, self.local_warp, *self.size)
+            inverse = before_the_lens(inverse, delta)
         crop = choose_crop(rng, pixels, inverse, self.size)
         if crop is None:
             height, width = photo.full_size
             needed = f"data.size {list(self.size)} needs at least half as much"
             raise BadSample(item.target, f"{width}x{height} px is too small: {needed}")
         straight, bent = render(pixels, crop, inverse, self.size)
-        return make_sample(bent, straight, params, item.image_id, photo.full_size, key.index)
+        sample = make_sample(bent, straight, params, item.image_id, photo.full_size, key.index)
+        if delta is None:
+            return sample
+        grid = torch.from_numpy(local_grid(params, delta, *self.size))
+        unknown = torch.full_like(sample["target_params"], torch.nan)
+        return {**sample, "target_grid": grid, "target_params": unknown}
 
 
 class Crop(NamedTuple):
