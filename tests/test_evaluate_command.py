@@ -21,7 +21,7 @@ TOTALS = {
     "gap_closed",
     "gap_closed_interval",
 }
-IMAGE = {"image_id", "group", "tier", "size", "mode_used", "refused", "params"}
+IMAGE = {"image_id", "group", "tier", "size", "mode_used", "refused", "params", "doubt_px"}
 SUBS = {"edge", "line", "grad", "ssim", "mae"}
 
 
