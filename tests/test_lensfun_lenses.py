@@ -256,3 +256,18 @@ def test_a_choice_of_calibrations_that_nothing_uses_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"data\.lenses: lensfun"):
         DataConfig(lensfun={"amplify": (2, 6)})
     assert DataConfig(lensfun={}).lenses == "analytic"
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        ({"source": "pairs", "root": "x"}, "bends 'scenes' and 'photos', got source 'pairs'"),
+        ({"source": "external", "external": "a:b"}, "got source 'external'"),
+        ({"lens": {"bend": (-0.1, 0.1)}}, "data.lens.bend is of no use"),
+        ({"lens": {"ripple": 0.01}}, "data.lens.ripple is of no use"),
+    ],
+)
+def test_keys_that_would_do_nothing_are_refused(more: dict[str, Any], part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        DataConfig.model_validate({"lenses": "lensfun", **more})
+    DataConfig.model_validate({"lenses": "lensfun", "lens": {"decentre": 0.0, "min_det": 0.2}})

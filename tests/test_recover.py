@@ -21,10 +21,11 @@ from runs_helpers import one_line_error
 
 from warp_train import cli
 from warp_train.data import DataConfig, SampleKey, build_sources
+from warp_train.data.lenses import backward_map
 from warp_train.errors import WarpTrainError
 from warp_train.geometry import build_parametric_grid, end_point_error
 from warp_train.inference.recover.estimate import Recovery, recover_lens
-from warp_train.inference.recover.field import Field, nearest_lens, place, plain_field, read_lens
+from warp_train.inference.recover.field import Field, nearest_lens, place, plain_field
 from warp_train.inference.recover.frames import pyramid
 from warp_train.inference.recover.refine import look, normal_equations
 from warp_train.inference.recover.start import best_starts
@@ -157,7 +158,7 @@ def test_the_error_says_what_eight_parameters_leave_over() -> None:
     bent = drawn(height, width)
     straight = cv2.remap(bent, *(np.float32(m) for m in maps), cv2.INTER_CUBIC)
     found = recovered(bent, straight)
-    read = read_lens(found.params, u_x, u_y)
+    read = backward_map(found.params, u_x, u_y)
     error = np.hypot(read[0] - u_x * profile, read[1] - u_y * profile).mean() * half
     assert error > 0.1
     assert found.error_px == pytest.approx(error, abs=0.05)
@@ -171,7 +172,7 @@ def test_the_start_is_within_reach_of_refinement() -> None:
     x, y = frames.points()
     placed, read = (
         place(start, x, y),
-        read_lens(np.array(lens, float), x.astype(float), y.astype(float)),
+        backward_map(np.array(lens, float), x.astype(float), y.astype(float)),
     )
     assert np.hypot(placed.x - read[0], placed.y - read[1]).mean() * frames.geometry.unit_x < 1.5
 
@@ -214,7 +215,7 @@ def test_the_nearest_lens_of_a_lens_is_itself(lens: tuple[float, ...]) -> None:
     found = nearest_lens(field, x, y)
     assert found == pytest.approx(lens, abs=1e-6)
     placed = place(field, np.float32(x[None]), np.float32(y[None]))
-    read = read_lens(np.array(lens, float), x, y)
+    read = backward_map(np.array(lens, float), x, y)
     assert np.allclose([placed.x[0], placed.y[0]], read, atol=1e-5)
 
 

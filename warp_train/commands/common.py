@@ -10,6 +10,9 @@ from pathlib import Path
 
 from warp_train.errors import WarpTrainError
 
+MOST_WORKERS = 256
+"""Processes that a command may be asked for."""
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -92,6 +95,16 @@ def write_result(option: str, path: Path, content: str) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise WarpTrainError(f"{option} {path}: {error.strerror}") from error
+
+
+def chosen_workers(asked: int | None, items: int, items_per_worker: int) -> int:
+    """Processes as asked for; else one a usable core, as far as each has enough to do to pay for
+    its start, and 0 where a second one would not."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(cores or 1, items // items_per_worker, MOST_WORKERS)
+    return workers if workers > 1 else 0
 
 
 def rank() -> int:

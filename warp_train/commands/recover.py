@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warp_train.commands.common import add_command, check_writable, say, whole_number
+from warp_train.commands.common import (
+    MOST_WORKERS,
+    add_command,
+    check_writable,
+    chosen_workers,
+    say,
+    whole_number,
+)
 from warp_train.errors import WarpTrainError
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=whole_number(0, 256),
+        type=whole_number(0, MOST_WORKERS),
         help="processes, of one thread each; 0: this one alone (default: one a core, as far as it "
         "pays)",
     )
@@ -69,7 +75,7 @@ def _recover(arguments: argparse.Namespace) -> int:
     waiting = [job for job in jobs if job.image_id not in finished]
     if len(waiting) < len(jobs):
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} pairs are in {out} already")
-    workers = _worth_it(len(waiting)) if arguments.workers is None else arguments.workers
+    workers = chosen_workers(arguments.workers, len(waiting), _PAIRS_PER_WORKER)
     try:
         with Journal(out) as journal:
             return 1 if _run(waiting, workers, journal) else 0
@@ -129,10 +135,3 @@ def _outcome(record: dict[str, Any]) -> str:
     if "error" in record:
         return "failed"
     return "recovered" if record["ok"] else "too uncertain"
-
-
-def _worth_it(pairs: int) -> int:
-    """Processes by default; 0 where a second one would not pay."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(cores or 1, pairs // _PAIRS_PER_WORKER, 256)
-    return workers if workers > 1 else 0

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warp_train.commands.common import add_command, check_writable, say, whole_number, write_result
+from warp_train.commands.common import (
+    add_command,
+    check_writable,
+    chosen_workers,
+    say,
+    whole_number,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from warp_train.metrics import Score
@@ -73,7 +79,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
     check_writable("--json", arguments.json)
     pairs, problems = pair_files(arguments.pred, arguments.gt, IMAGE_SUFFIXES, id_of)
-    workers = _worth_it(len(pairs)) if arguments.workers is None else arguments.workers
+    workers = chosen_workers(arguments.workers, len(pairs), _PAIRS_PER_WORKER)
     outcomes = tqdm(
         score_pairs(pairs, score_files, workers),
         total=len(pairs),
@@ -98,10 +104,3 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_result("--json", arguments.json, to_json(report, indent=2) + "\n")
     return 1 if problems else 0
-
-
-def _worth_it(pairs: int) -> int:
-    """Processes by default; 0 where a second one would not pay."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(cores or 1, pairs // _PAIRS_PER_WORKER)
-    return workers if workers > 1 else 0

@@ -183,6 +183,17 @@ class DataConfig(Section):
             raise ValueError(
                 f"data.local_warp is of use to source 'photos' only, got '{self.source}'"
             )
-        if self.lenses != "lensfun" and self.lensfun != LensfunConfig():
+        if self.lenses == "lensfun":
+            self._uses_lensfun()
+        elif self.lensfun != LensfunConfig():
             raise ValueError("data.lensfun is given, but only data.lenses: lensfun uses it")
         return self
+
+    def _uses_lensfun(self) -> None:
+        if self.source not in ("scenes", "photos"):
+            raise ValueError(
+                f"data.lenses: lensfun bends 'scenes' and 'photos', got source '{self.source}'"
+            )
+        for name in ("bend", "early", "moustache", "ripple"):
+            if getattr(self.lens, name) != getattr(LensConfig(), name):
+                raise ValueError(f"data.lens.{name} is of no use with data.lenses: lensfun")

@@ -56,7 +56,7 @@ def choose_warp(
     A photo stays as it is where the model expects to be wrong by over three times what its warp
     moves: that could be expected to mend a twentieth of the error, and may as well do harm.
     """
-    unsure = why_unsure(said, height, width)
+    unsure = _why_unsure(said, height, width)
     refused: list[str] = []
     for mode, warp in _chain(said):
         if unsure is not None and mode != "unchanged":
@@ -69,7 +69,7 @@ def choose_warp(
     return SafeWarp(warp, mode, report, tuple(refused))
 
 
-def why_unsure(said: PhotoWarp, height: int, width: int) -> str | None:
+def _why_unsure(said: PhotoWarp, height: int, width: int) -> str | None:
     """What speaks against a warp by the model's own doubt; None where nothing does."""
     if said.doubt is None:
         return None

@@ -15,7 +15,8 @@ _FIRST_GUESS = 0.3  # % of the half diagonal: 0.9 px of a photo 480 px long
 class DoubtHead(nn.Module):
     """From how the edges agree to the expected mean end-point error, in % of the half diagonal.
 
-    It looks on: nothing that it learns changes the lens.
+    It looks on: no gradient of its own reaches the lens. Only where gradients are clipped by their
+    common norm do the two know of each other.
     """
 
     def __init__(self) -> None:

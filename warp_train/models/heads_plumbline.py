@@ -3,7 +3,7 @@
 Every edge is one equation for the lens (`warp_train.geometry.line_curvature`), of little worth by
 itself: the edge of a table is straight, that of a cup is not, and a photo shows both alike. The
 network weighs each edge by what surrounds it, and the lens is the weighted least-squares solution
-with a prior (Gauss-Newton; weights after Geman and McClure, so that what contradicts the rest loses
+with a prior (Gauss-Newton; Cauchy's weights `1 / (1 + e²)`, so that what contradicts the rest loses
 its say). The information matrix of the last step says how sure the answer is.
 """
 
@@ -23,9 +23,9 @@ RADIAL_TERMS = 3
 # lensfun's wide lenses do to a frame, each as long as it is in the root mean square.
 _MODES = ((-0.136, 0.032, 0.022), (0.039, 0.0, 0.031), (-0.091, 0.120, -0.042))
 
-_WIDENING = (30.0, 10.0, 4.0, 2.0, 1.0)  # of the tolerance, iteration by iteration
+_WIDENING = (30.0, 10.0, 4.0, 2.0)  # of the tolerance, step by step before the last
 _NUDGE = 0.02  # of a mode: for slopes by differences, far above rounding
-_LARGEST_STEP = 1.0  # of a mode, until the last iteration
+_LARGEST_STEP = 1.0  # of a mode, but for the last
 _LEAST_VARIANCE = 0.05**2, 0.1**2  # of a curvature, as a feature and as a weight
 SWIFT = 30.0  # how many times faster than a weight a scalar may move: a few have far to go
 
@@ -79,28 +79,34 @@ class PlumbLineHead(nn.Module):
     def _solve(self, edges: Edges, precision: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Modes `[B, 3]`, information `[B, 3, 3]`, weights and what is off `[B, N]`.
 
-        By robust Gauss-Newton.
-
-        Gradients flow through the last step alone: that is the implicit gradient at the solution.
-        The first steps tolerate everything, so that a strong lens is not taken for a photo full of
-        outliers about no lens at all (graduated non-convexity: Blake and Zisserman, 1987).
+        Robust Gauss-Newton. Gradients flow through the last step alone: that is the implicit
+        gradient at the solution. The first steps tolerate everything, so that a strong lens is not
+        taken for a photo full of outliers about no lens at all (graduated non-convexity: Blake and
+        Zisserman, 1987).
         """
-        prior = torch.exp(self.prior_log_precision)
-        tolerance, gain = torch.exp(-2 * self.log_tolerance), torch.exp(self.log_gain)
         theta = precision.new_zeros(len(precision), RADIAL_TERMS)
-        for number, wide in enumerate(_WIDENING):
-            theta = theta.detach()
-            expected, slopes = self._linearised(edges, theta)
-            off = edges.curvature - expected[..., None]
-            weight = precision / (1 + precision * off.square() * (tolerance / wide**2))
-            weights = gain * weight.sum(-1)
-            leaning = slopes * weights[..., None]
-            information = leaning.transpose(1, 2) @ slopes + torch.diag(prior)
-            pull = gain * torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
-            step = _solved(information, pull - prior * (theta - self.prior_mean))
-            last = number == len(_WIDENING) - 1
-            theta = theta + (step if last else step.clamp(-_LARGEST_STEP, _LARGEST_STEP))
-        return theta, information, weights, off[..., 1]
+        with torch.no_grad():
+            for wide in _WIDENING:
+                step, *_ = self._step(edges, precision, theta, wide)
+                theta = theta + step.clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        step, information, weights, off = self._step(edges, precision, theta, 1.0)
+        return theta + step, information, weights, off
+
+    def _step(
+        self, edges: Edges, precision: Tensor, theta: Tensor, wide: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A step from `theta`, then what `_solve` returns of it; the tolerance is `wide` times."""
+        prior, gain = torch.exp(self.prior_log_precision), torch.exp(self.log_gain)
+        tolerance = torch.exp(-2 * self.log_tolerance) / wide**2
+        expected, slopes = self._linearised(edges, theta)
+        off = edges.curvature - expected[..., None]
+        weight = precision / (1 + precision * off.square() * tolerance)
+        weights = gain * weight.sum(-1)
+        leaning = slopes * weights[..., None]
+        information = leaning.transpose(1, 2) @ slopes + torch.diag(prior)
+        pull = gain * torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
+        step = _solved(information, pull - prior * (theta - self.prior_mean))
+        return step, information, weights, off[..., 1]
 
     @torch.no_grad()
     def _linearised(self, edges: Edges, theta: Tensor) -> tuple[Tensor, Tensor]:

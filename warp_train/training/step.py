@@ -71,10 +71,12 @@ def forward_step(
 
 def _learn_doubt(prediction: Prediction, warp: BackendOutput, truth: Tensor) -> Tensor:
     """A zero whose gradient teaches the network how wrong it is, where that is known."""
-    grid = warp.get("final_grid")
-    if grid is None:
-        grid = build_parametric_grid(prediction["params"], *truth.shape[1:3])
-    error = end_point_error(grid, truth) * (100 / half_diagonal(*truth.shape[1:3]))
+    size = truth.shape[1:3]
+    with torch.no_grad():
+        grid = warp.get("final_grid")
+        if grid is None:
+            grid = build_parametric_grid(prediction["params"], *size)
+        error = end_point_error(grid, truth) * (100 / half_diagonal(*size))
     loss = doubt_loss(prediction["doubt"], error)
     return loss - loss.detach()
 

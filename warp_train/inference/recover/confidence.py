@@ -7,6 +7,7 @@ import math
 import cv2
 import numpy as np
 
+from warp_train.data.lenses import backward_map
 from warp_train.inference.recover.field import (
     SIZE,
     Field,
@@ -14,7 +15,6 @@ from warp_train.inference.recover.field import (
     Plane,
     derivatives,
     place,
-    read_lens,
 )
 from warp_train.inference.recover.frames import Frames, lattice
 from warp_train.inference.recover.refine import View, normal_equations
@@ -44,14 +44,14 @@ def lens_error(frames: Frames, field: Field, params: Floats) -> float:
     """Mean distance between a lens and the field that it stands for, in half diagonals."""
     x, y = samples(frames)
     placed = place(field, x, y)
-    found = read_lens(params, x.astype(np.float64), y.astype(np.float64))
+    found = backward_map(params, x.astype(np.float64), y.astype(np.float64))
     return float(np.hypot(found[0] - placed.x, found[1] - placed.y).mean())
 
 
 def folds(frames: Frames, params: Floats) -> bool:
     """Whether the lens reads some part of the frame backwards."""
     x, y = (plane.astype(np.float64) for plane in lattice(frames.geometry))
-    read_x, read_y = read_lens(params, x, y)
+    read_x, read_y = backward_map(params, x, y)
     across = np.diff(read_x, axis=1)[:-1] * np.diff(read_y, axis=0)[:, :-1]
     down = np.diff(read_y, axis=1)[:-1] * np.diff(read_x, axis=0)[:, :-1]
     return bool((across - down <= 0).any())

@@ -134,15 +134,6 @@ def nearest_lens(field: Field, x: Floats, y: Floats) -> Floats | None:
     return lens
 
 
-def read_lens(params: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Where a lens reads, in half diagonals: `warp_train.geometry`'s formula, in numpy."""
-    k1, k2, k3, p1, p2, dcx, dcy, s = params
-    u_x, u_y = (x - dcx) / s, (y - dcy) / s
-    r2 = u_x * u_x + u_y * u_y
-    along = 1 + r2 * (k1 + r2 * (k2 + r2 * k3)) + 2 * (p2 * u_x + p1 * u_y)
-    return u_x * along + r2 * p2 + dcx, u_y * along + r2 * p1 + dcy
-
-
 def _chebyshev(t: Plane, degree: int) -> list[Plane]:
     found: list[Plane] = [np.ones_like(t), t]
     for _ in range(degree - 1):
