@@ -40,7 +40,7 @@ class Lens(NamedTuple):
     weights: Tensor
     """`[B, N]`: the say that each edge had."""
     misfit: Tensor
-    """`[B]`: weighted mean square of how far edges are off their curvature, over the middle
+    """`[B]`: weighted mean square of how far edges are off their curvature, over the second
     stretch, in (1 / half diagonal)²."""
 
 
