@@ -8,6 +8,7 @@ longer strip is read, which finds how far the edge goes on as it began. Whether 
 straight in the world is not decided here.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -88,8 +89,8 @@ class _Fit(NamedTuple):
 def measure_edges(image: Tensor) -> Edges:
     """The edges of photos `[B, 3, H, W]` in 0..1, of any size."""
     at_a_time = _PHOTOS_AT_A_TIME if image.device.type == "cpu" else len(image)
-    parts = [_measure(part) for part in image.split(at_a_time)]
-    return parts[0] if len(parts) == 1 else Edges(*map(torch.cat, zip(*parts, strict=True)))
+    parts = [_measure(part) for part in image.chunk(math.ceil(len(image) / at_a_time))]
+    return parts[0] if len(parts) == 1 else Edges(*(torch.cat(p) for p in zip(*parts, strict=True)))
 
 
 def _measure(image: Tensor) -> Edges:
