@@ -231,10 +231,10 @@ def test_what_a_killed_worker_left_is_removed(
 _MEASURE = """
 import re, sys
 from pathlib import Path
-from warp_train.inference.rectify import Settings, _load
+from warp_train.inference.rectify import Settings, start_worker
 from warp_train.inference.rectify_inputs import Job
 model, photo, out = sys.argv[1:]
-work = _load(model, "cpu", Settings(Path(out), crop="fill"))
+work = start_worker(model, "cpu", Settings(Path(out), crop="fill"))
 record = work(Job(Path(photo), Path(out) / Path(photo).name))
 assert record["resampled"], record
 # Not getrusage, which counts what the starting process held before the exec.

@@ -16,6 +16,7 @@ from warp_train.geometry import (
     evaluate_safety,
     half_diagonal,
     identity_grid,
+    jacobian_determinant,
 )
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 
@@ -25,9 +26,9 @@ CONSERVATIVE_BOUNDS = (0.1, 0.04, 0.02, 0.002, 0.002, 0.02, 0.02, 0.05)
 """Largest deviations from the identity of the last lens that is tried: what is left of them cannot
 fold, whatever their combination."""
 
-_CHECKED_SIDE = 1024
-"""Nodes along the long side that a warp is checked at. A lens is a polynomial and a residual has
-far fewer nodes than these: between two neighbours the area changes by less than `min_det`."""
+_CHECKED_SIDES = (256, 1024)
+"""Nodes along the long side that a warp is checked at: the fewer where the area changes so little
+from one to the next that it cannot vanish unseen between them."""
 _UNSURE = 3.0
 """With an error `e` expected beside a move `m`, doing nothing is off by `√(e² + m²)`: at `e = 3 m`
 the warp gains 5 % of `e`."""
@@ -98,11 +99,22 @@ def check_warp(
     warp: PhotoWarp, height: int, width: int, limits: SafetyConfig | None = None
 ) -> SafetyReport:
     """The safety of a warp on a photo of `height` × `width`, at up to 1024 nodes a side."""
-    scale = min(1.0, _CHECKED_SIDE / max(height, width))
-    nodes = frame_points(max(2, round(height * scale)), max(2, round(width * scale)))
-    grid = warp.sources(nodes, height, width)
-    residual = None if warp.residual is None else warp.residual_at(nodes)[None]
-    return evaluate_safety(grid[None], residual, limits)
+    limits = limits or SafetyConfig()
+    for side in _CHECKED_SIDES:
+        scale = min(1.0, side / max(height, width))
+        nodes = frame_points(max(2, round(height * scale)), max(2, round(width * scale)))
+        grid = warp.sources(nodes, height, width)[None]
+        residual = None if warp.residual is None else warp.residual_at(nodes)[None]
+        report = evaluate_safety(grid, residual, limits)
+        if _is_smooth(grid, limits.min_det):
+            break
+    return report
+
+
+def _is_smooth(grid: Tensor, step: float) -> bool:
+    """Whether the area `[1, H, W, 2]` takes up changes by less than `step` between neighbours."""
+    area = jacobian_determinant(grid)
+    return all(bool((area.diff(dim=axis).abs() < step).all()) for axis in (1, 2))
 
 
 def _chain(said: PhotoWarp) -> Iterator[tuple[Mode, PhotoWarp]]:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from warp_train.data.frames import (
     turn_image,
     turn_lens,
 )
-from warp_train.data.samples import Image, to_tensor
+from warp_train.data.samples import Image, as_image, to_tensor
 from warp_train.errors import WarpTrainError
 from warp_train.geometry import rescale_params
 from warp_train.inference.photo_warp import PhotoWarp
@@ -49,11 +50,12 @@ class Predictor:
         the area of the training frames.
         """
         across = is_across(photo.shape, self.size)
-        seen = turn_image(photo) if across else photo
-        small = _network_size(seen.shape[:2], self.size)
-        frame = to_tensor(fit_image(seen, small)).to(self.device)
-        said = self.model(frame[None])
-        lens = rescale_params(said["params"][0].double().cpu(), 1 / fit_ratio(seen.shape, small))
+        shape = photo.shape[1::-1] if across else photo.shape[:2]
+        small = _network_size(shape, self.size)
+        halved = _halved(photo, least=2 * max(self.size))
+        frame = fit_image(turn_image(halved) if across else halved, small)
+        said = self.model(to_tensor(frame).to(self.device)[None])
+        lens = rescale_params(said["params"][0].double().cpu(), 1 / fit_ratio(shape, small))
         flow = said["residual_flow"][0].float().cpu() if self.model.residual_enabled else None
         if across:
             lens = torch.from_numpy(_turn_lens_back(lens.numpy()))
@@ -99,6 +101,19 @@ def _network_size(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, i
     scale = (size[0] * size[1] / (shape[0] * shape[1])) ** 0.5
     height, width = (max(_LEAST_SIDE, round(side * scale)) for side in shape[:2])
     return height, width
+
+
+def _halved(photo: Image, least: int) -> Image:
+    """The photo, halved as often as its sides are even and keep `least` pixels.
+
+    The same frame in fewer pixels, as training decodes large photos: an exact filter over all of
+    them would take longer than the network.
+    """
+    height, width = photo.shape[:2]
+    while height % 2 == width % 2 == 0 and min(height, width) >= 2 * least:
+        height, width = height // 2, width // 2
+        photo = as_image(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA))
+    return photo
 
 
 def _turn_lens_back(lens: np.ndarray) -> np.ndarray:

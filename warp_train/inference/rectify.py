@@ -40,7 +40,7 @@ def rectify(
 
     A job without an output is measured only. Raises WarpTrainError if the model cannot be loaded.
     """
-    load = partial(_load, model, device, settings)
+    load = partial(start_worker, model, device, settings)
     with contextlib.closing(run_jobs(jobs, load, workers)) as results:
         for job, result in results:
             if not isinstance(result, Died):
@@ -57,7 +57,7 @@ def failure(job: Job, reason: str) -> Record:
     return {"input": str(job.input), "error": reason}
 
 
-def _load(model: str, device: str, settings: Settings) -> Callable[[Job], Record]:
+def start_worker(model: str, device: str, settings: Settings) -> Callable[[Job], Record]:
     """What a worker process starts with."""
     import cv2
     import torch

@@ -6,6 +6,7 @@ import io
 import struct
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image as Pillow
 
@@ -160,7 +161,20 @@ def _encode_bmp(pixels: Pixels, metadata: Metadata) -> bytes:
 
 
 def _saved(pixels: Pixels, kind: str, **options: Any) -> bytes:
-    image = Pillow.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image = _as_pillow(pixels, kind)
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def _as_pillow(pixels: Pixels, kind: str) -> Pillow.Image:
+    """Eight bits as a picture that Pillow saves as they are.
+
+    Pillow holds RGB in four bytes a pixel. For a JPEG, which may be saved from these as they lie,
+    OpenCV spreads them in a fraction of Pillow's time.
+    """
+    if pixels.shape[2] == 3 and kind == "JPEG":
+        spread = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
+        size = (pixels.shape[1], pixels.shape[0])
+        return Pillow.frombuffer("RGBX", size, spread, "raw", "RGBX", 0, 1)
+    return Pillow.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

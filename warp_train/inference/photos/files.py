@@ -169,7 +169,7 @@ def _with_pixels(photo: PhotoFile, image: Pillow.Image, data: bytes) -> tuple[Ph
     if photo.format == "jpeg" and image.mode in ("L", "RGB"):
         # The same numbers as Pillow's, in half the time.
         grey = image.mode == "L"
-        flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR
+        flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
         pixels = _opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
         return replace(photo, pixels=turned(pixels, orientation_of(image))), []
     if (photo.format == "png" and data[_PNG_BITS] == 16) or tiff_bits(image) == 16:
@@ -197,16 +197,16 @@ def _opencv(data: bytes, flags: int) -> Pixels:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise ValueError("damaged or truncated")
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return cv2.cvtColor(pixels, code, dst=pixels)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def _sixteen_bits(image: Pillow.Image, data: bytes) -> tuple[Pixels, list[str]]:
     """Pillow has no 16 bits of colour; OpenCV has, but no grey with alpha."""
     is_png = image.format == "PNG"
     pixels = _opencv(bare_png(data) if is_png else data, cv2.IMREAD_UNCHANGED)
+    if pixels.shape[2] > 1:  # IMREAD_UNCHANGED knows no RGB
+        code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+        cv2.cvtColor(pixels, code, dst=pixels)
     if pixels.dtype != np.uint16:
         raise ValueError("its 16 bits a channel cannot be decoded")
     if is_png and data[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA:

@@ -1,0 +1,1 @@
+"""What a training step costs, and what of it is not the network's."""
