@@ -10,6 +10,7 @@ from PIL import Image
 
 from warp_train.data import DataConfig, SampleKey, build_sources
 from warp_train.data.decoding import BadSample, decode_image
+from warp_train.data.frames import cover_sides, fit_image
 from warp_train.errors import WarpTrainError
 
 PICTURE = textured(48, 64)
@@ -80,6 +81,27 @@ def test_a_large_jpeg_may_be_reduced_while_decoding(tmp_path):
     assert reduced.pixels.shape == (240, 320, 3)
     small = cv2.resize(whole.pixels, (320, 240), interpolation=cv2.INTER_AREA)
     assert np.abs(reduced.pixels.astype(int) - small).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_frame_from_a_reduced_jpeg_is_that_from_the_whole_one(tmp_path, orientation):
+    """Sides that the reduction does not divide, at whichever edges the camera's turn puts them."""
+    coarse = np.random.default_rng(0).uniform(20, 235, (33, 49, 3)).astype(np.float32)
+    picture = np.uint8(
+        np.clip(cv2.resize(coarse, (1193, 801), interpolation=cv2.INTER_CUBIC), 0, 255)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "p.jpg", picture, quality=90, exif=exif)
+    whole, reduced = decode_image(path), decode_image(path, *cover_sides((72, 108)))
+    assert max(reduced.pixels.shape) == 299
+    assert reduced.full_size == whole.full_size
+    size = (108, 72) if orientation >= 5 else (72, 108)
+    expected = fit_image(whole.pixels, size).astype(int)
+    difference = np.abs(fit_image(reduced.pixels, size, reduced.extent) - expected).mean()
+    assert difference < 0.5
+    blind = np.abs(fit_image(reduced.pixels, size) - expected).mean()
+    assert difference < 0.7 * blind  # without the extent, frames would be off by a part of a pixel
 
 
 def bad_files(folder: Path) -> dict[str, Path]:

@@ -120,7 +120,8 @@ class DataConfig(Section):
 
     root: Path | None = None
     """Folder of the training files (`photos`, `pairs`; searched in depth), or for `pairs` a .csv or
-    .jsonl manifest. A folder that holds manifest.csv or manifest.jsonl uses it."""
+    .jsonl manifest. A folder that holds manifest.csv or manifest.jsonl uses it, and one that
+    `warp-train prepare` has written is trained from as it is."""
 
     val_root: Path | None = None
     """Same for validation. Without it, `val_fraction` of the groups in `root` is held out."""

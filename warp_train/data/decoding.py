@@ -1,5 +1,6 @@
 """Any photo file to upright RGB, or a reason why not."""
 
+import io
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +10,17 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from warp_train.data.samples import Image
+from warp_train.data.shards.members import read_member
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 LEAST_SIDE = 16
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels with the outer edges at 0 and W, as Pillow counts."""
+
+_ORIENTATION = 0x0112  # the EXIF tag, and which of its values do what
+_TURNED = (5, 6, 7, 8)
+_FLIPPED_X = (2, 3, 6, 7)
+_FLIPPED_Y = (3, 4, 7, 8)
 
 
 class BadSample(Exception):  # noqa: N818  # a file's state, which training survives
@@ -28,14 +37,18 @@ class Photo(NamedTuple):
     """RGB, upright."""
     full_size: tuple[int, int]
     """(height, width) upright and before any reduction while decoding."""
+    extent: Box
+    """Where the photo lies in `pixels`: less than all of them where a reduction did not come out
+    even, and the last row or column is only partly of the photo."""
 
 
-def decode_image(path: Path, enough: int | None = None) -> Photo:
+def decode_image(path: Path, enough: int | None = None, enough_long: int | None = None) -> Photo:
     """Reads an image as upright uint8 RGB [H, W, 3].
 
-    Honours the EXIF orientation; grey, palette and CMYK become RGB, 16 bits become 8, and alpha is
-    laid over white. With `enough`, a JPEG may come back reduced 2, 4 or 8 times (which makes
-    decoding that much faster) as long as its short side keeps `enough` pixels.
+    `path` may lead into a shard of a prepared cache. Honours the EXIF orientation; grey, palette
+    and CMYK become RGB, 16 bits become 8, and alpha is laid over white. With `enough`, a JPEG may
+    come back reduced 2, 4 or 8 times (which makes decoding that much faster) as long as its short
+    side keeps `enough` pixels and its long side `enough_long`.
     Raises BadSample for what is missing, truncated, no image, implausibly large or under 16 px.
     """
     if path.exists() and not path.is_file():
@@ -44,8 +57,9 @@ def decode_image(path: Path, enough: int | None = None) -> Photo:
         with warnings.catch_warnings():
             # Large photos are welcome; Pillow still refuses what only a bomb would be.
             warnings.simplefilter("ignore")
-            with Pillow.open(path) as file:
-                return _read(path, file, enough)
+            member = read_member(path)
+            with Pillow.open(path if member is None else io.BytesIO(member)) as file:
+                return _read(path, file, (enough, enough_long or enough) if enough else None)
     except BadSample:
         raise
     except Exception as error:  # decoders raise anything, from struct.error to SyntaxError
@@ -53,15 +67,29 @@ def decode_image(path: Path, enough: int | None = None) -> Photo:
         raise BadSample(path, f"{type(error).__name__}: {reason[0]}") from error
 
 
-def _read(path: Path, file: Pillow.Image, enough: int | None) -> Photo:
+def _read(path: Path, file: Pillow.Image, enough: tuple[int, int] | None) -> Photo:
     width, height = file.size
     if min(width, height) < LEAST_SIDE:
         raise BadSample(path, f"{width}x{height} px; at least {LEAST_SIDE} a side are needed")
     if enough is not None:
-        file.draft("RGB", (enough, enough))
-    upright = ImageOps.exif_transpose(file)
-    turned = file.getexif().get(0x0112, 1) >= 5
-    return Photo(_to_rgb(upright), (width, height) if turned else (height, width))
+        file.draft("RGB", enough if height > width else enough[::-1])
+    reduction = round(width / file.size[0])
+    orientation = file.getexif().get(_ORIENTATION, 1)
+    ImageOps.exif_transpose(file, in_place=True)  # otherwise it copies even what is upright
+    pixels = _to_rgb(file)
+    turned = orientation in _TURNED
+    full_size = (width, height) if turned else (height, width)
+    return Photo(pixels, full_size, _extent(pixels, full_size, reduction, orientation))
+
+
+def _extent(pixels: Image, full_size: tuple[int, int], reduction: int, orientation: int) -> Box:
+    """See `Photo.extent`: what is not of the photo was at the right and at the bottom of the file,
+    and has been turned with it."""
+    height, width = pixels.shape[:2]
+    spare_y, spare_x = height - full_size[0] / reduction, width - full_size[1] / reduction
+    left = spare_x if orientation in _FLIPPED_X else 0.0
+    top = spare_y if orientation in _FLIPPED_Y else 0.0
+    return left, top, left + width - spare_x, top + height - spare_y
 
 
 def _to_rgb(image: Pillow.Image) -> Image:
@@ -75,4 +103,4 @@ def _to_rgb(image: Pillow.Image) -> Image:
         image = image.convert("RGBA")
         white = Pillow.new("RGBA", image.size, (255, 255, 255, 255))
         image = Pillow.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -1,17 +1,23 @@
 """Bringing photos and their lenses to the training size: turning, mirroring, cropping, scaling."""
 
+import math
+
+import cv2
 import numpy as np
 import torch
 from PIL import Image as Pillow
 
+from warp_train.data.decoding import Box
 from warp_train.data.lenses import Array
-from warp_train.data.samples import Image
+from warp_train.data.samples import Image, as_image
 from warp_train.geometry import rescale_params
+
+_COVER = 2.5  # photo pixels a frame pixel
 
 
 def turn_image(image: Image) -> Image:
     """A quarter turn counter-clockwise."""
-    return np.rot90(image)
+    return as_image(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))
 
 
 def turn_lens(params: Array) -> Array:
@@ -22,7 +28,7 @@ def turn_lens(params: Array) -> Array:
 
 def mirror_image(image: Image) -> Image:
     """Left becomes right."""
-    return image[:, ::-1]
+    return as_image(cv2.flip(image, 1))
 
 
 def mirror_lens(params: Array) -> Array:
@@ -40,18 +46,29 @@ def _scale(shape: tuple[int, ...], size: tuple[int, int]) -> float:
     return max(size[0] / shape[0], size[1] / shape[1])
 
 
-def fit_image(image: Image, size: tuple[int, int]) -> Image:
+def cover_sides(size: tuple[int, int]) -> tuple[int, int]:
+    """(short, long): sides of a photo that is large enough for frames of `size` to be read from.
+
+    Smaller, and it would show that decoding, or `prepare`, has reduced it.
+    """
+    short, long = sorted(size)
+    return math.ceil(_COVER * short), math.ceil(_COVER * long)
+
+
+def fit_image(image: Image, size: tuple[int, int], extent: Box | None = None) -> Image:
     """The largest centred crop of the aspect of `size`, resized to it.
 
     The crop's edges may fall between pixels, so that both axes are scaled alike, exactly.
+    `extent` is the part of the image to crop from, if not all (`Photo.extent`).
     """
-    height, width = image.shape[:2]
-    if (height, width) == size:
+    if image.shape[:2] == size:
         return image
-    scale = _scale(image.shape, size)
+    x0, y0, x1, y1 = extent or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    width, height = x1 - x0, y1 - y0
+    scale = max(size[0] / height, size[1] / width)
     crop_h, crop_w = size[0] / scale, size[1] / scale
-    left, top = max(0.0, (width - crop_w) / 2), max(0.0, (height - crop_h) / 2)
-    box = (left, top, min(float(width), left + crop_w), min(float(height), top + crop_h))
+    left, top = x0 + max(0.0, (width - crop_w) / 2), y0 + max(0.0, (height - crop_h) / 2)
+    box = (left, top, min(x1, left + crop_w), min(y1, top + crop_h))
     # An area filter whose weights follow the box's fractions, which Pillow's BOX does not.
     kernel = Pillow.Resampling.HAMMING if scale < 1 else Pillow.Resampling.BICUBIC
     picture = Pillow.fromarray(np.ascontiguousarray(image))

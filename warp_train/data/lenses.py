@@ -23,6 +23,8 @@ _TOUCH = 1 - 1e-5  # of the half frame: a hair inside, so that float32 never rea
 _RADII = np.linspace(0.0, 2.0, 101)
 _MIN_SLOPE = 0.2  # of the radial curve, out to where the input frame's corner is read from
 _NODES = 41
+_NEWTON_STEPS = 3
+_SMALL_STEP = 2e-5  # in half diagonals: what is left after it is its square, times a few
 
 
 class LensSampler(Protocol):
@@ -58,8 +60,7 @@ def backward_map(params: Array, x: Array, y: Array) -> Points:
     """Where corrected points (lens units) are read in the input (lens units)."""
     _, _, _, p1, p2, cx, cy, s = params
     ux, uy = (x - cx) / s, (y - cy) / s
-    r2 = ux * ux + uy * uy
-    gain = _radial(params, r2) + 2 * (p2 * ux + p1 * uy)
+    r2, gain = _gain(params, ux, uy)
     return ux * gain + p2 * r2 + cx, uy * gain + p1 * r2 + cy
 
 
@@ -69,12 +70,18 @@ def _radial(params: Array, r2: Array) -> Array:
     return radial
 
 
-def _jacobian(params: Array, ux: Array, uy: Array) -> tuple[Array, Array, Array]:
-    """Derivative of the source by `u`, a symmetric matrix: (xx, xy, yy)."""
-    k1, k2, k3, p1, p2 = params[:5]
+def _gain(params: Array, ux: Array, uy: Array) -> tuple[Array, Array]:
+    """`r²`, and the factor that `u` has in the source."""
     r2 = ux * ux + uy * uy
+    return r2, _radial(params, r2) + 2 * (params[4] * ux + params[3] * uy)
+
+
+def _jacobian(
+    params: Array, ux: Array, uy: Array, r2: Array, both: Array
+) -> tuple[Array, Array, Array]:
+    """Derivative of the source by `u`, a symmetric matrix: (xx, xy, yy). See `_gain`."""
+    k1, k2, k3, p1, p2 = params[:5]
     slope = 2 * k1 + r2 * (4 * k2 + r2 * (6 * k3))
-    both = _radial(params, r2) + 2 * (p2 * ux + p1 * uy)
     cross = ux * uy * slope + 2 * (p1 * ux + p2 * uy)
     return both + ux * (ux * slope + 4 * p2), cross, both + uy * (uy * slope + 4 * p1)
 
@@ -83,7 +90,8 @@ def min_determinant(params: Array, height: int, width: int) -> float:
     """Smallest area change of the backward map over the corrected frame; 1 for identity."""
     x, y = _lattice(height, width)
     s = params[7]
-    xx, cross, yy = _jacobian(params, (x - params[5]) / s, (y - params[6]) / s)
+    ux, uy = (x - params[5]) / s, (y - params[6]) / s
+    xx, cross, yy = _jacobian(params, ux, uy, *_gain(params, ux, uy))
     return float((xx * yy - cross * cross).min() / s**2)
 
 
@@ -188,10 +196,9 @@ def _newton_step(params: Array, u: Points, target: Points) -> Points:
     """One step towards the `u` that the lens, its centre left out, maps to `target`."""
     ux, uy = u
     p1, p2 = params[3:5]
-    r2 = ux * ux + uy * uy
-    gain = _radial(params, r2) + 2 * (p2 * ux + p1 * uy)
+    r2, gain = _gain(params, ux, uy)
     ex, ey = ux * gain + p2 * r2 - target[0], uy * gain + p1 * r2 - target[1]
-    xx, cross, yy = _jacobian(params, ux, uy)
+    xx, cross, yy = _jacobian(params, ux, uy, r2, gain)
     det = xx * yy - cross * cross
     return ux - (yy * ex - cross * ey) / det, uy - (xx * ey - cross * ex) / det
 
@@ -234,8 +241,10 @@ def inverse_map(params: Array, height: int, width: int) -> Points:
     (nodes_x, to_x), (nodes_y, to_y) = _chebyshev(width), _chebyshev(height)
     target = (nodes_x * ax - cx, (nodes_y * ay - cy)[:, None])
     u = _radial_start(params, target)
-    for _ in range(3):
-        u = _newton_step(params, u, target)
+    for _ in range(_NEWTON_STEPS):
+        before, u = u, _newton_step(params, u, target)
+        if max(float(np.abs(a - b).max()) for a, b in zip(u, before, strict=True)) < _SMALL_STEP:
+            break
     to_px_x, to_px_y = (width - 1) / 2 / ax, (height - 1) / 2 / ay
     x = ((u[0] * s + cx + ax) * to_px_x).astype(np.float32)
     y = ((u[1] * s + cy + ay) * to_px_y).astype(np.float32)

@@ -1,7 +1,6 @@
 """What a sample is, how samples become a batch, and how a lens makes one from a picture."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -104,21 +103,20 @@ def bend_pair(
     bent frame's pixels are in the straight one. Both are read from the one canvas in the same way,
     so that they are equally sharp.
     """
-    plain = _lattice(*inverse[0].shape)
-    return _read(canvas, plain, zoom, shift), _read(canvas, inverse, zoom, shift)
-
-
-@lru_cache(maxsize=16)
-def _lattice(height: int, width: int) -> Points:
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    return columns, rows
-
-
-def _read(canvas: Image, at: Points, zoom: float, shift: tuple[float, float]) -> Image:
-    x, y = (
-        part * np.float32(zoom) + np.float32(move) for part, move in zip(at, shift, strict=True)
+    height, width = inverse[0].shape
+    straight = cv2.warpAffine(
+        canvas,
+        np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]]),
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
     )
-    return as_image(cv2.remap(canvas, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    x, y = (
+        part * np.float32(zoom) + np.float32(move)
+        for part, move in zip(inverse, shift, strict=True)
+    )
+    bent = cv2.remap(canvas, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return as_image(straight), as_image(bent)
 
 
 def as_image(array: Any) -> Image:

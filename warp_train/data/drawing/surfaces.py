@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from warp_train.data.samples import Image
 
 Floats = NDArray[np.floating[Any]]
+Point = tuple[float, float, float]
+"""Homogeneous, on the canvas."""
 
 _SHIFT = 4  # OpenCV's fixed-point bits: corners are placed to 1/16 of a canvas pixel
 _NEAR = 0.06
@@ -52,12 +54,18 @@ class Pen:
         self.centre = centre
         self.scale = scale
 
+    def paint_over(self, colour: Floats) -> None:
+        """One colour, its fractions cut off, all over the canvas."""
+        height, width = self.canvas.shape[:2]
+        # numpy would write such a canvas three bytes at a time.
+        cv2.rectangle(self.canvas, (0, 0), (width, height), colour.astype(int).tolist(), cv2.FILLED)
+
     def surface(self, camera: Camera, origin: Floats, u_axis: Floats, v_axis: Floats) -> "Surface":
         """The plane `origin + u · u_axis + v · v_axis` as the camera sees it."""
         focal = camera.focal * self.scale
         cx, cy = self.centre
         intrinsics = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1.0]])
-        axes = np.stack([u_axis, v_axis, origin], axis=1)
+        axes = np.array([u_axis, v_axis, origin]).T
         return Surface(self, intrinsics @ camera.rotation @ axes)
 
 
@@ -81,18 +89,21 @@ class Surface:
     def fill(self, rect: Rect, colour: Floats) -> None:
         """One rectangle, cut where it passes behind the camera."""
         u0, v0, u1, v1 = rect
-        corners = np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1]])
-        seen = corners @ self.homography[:, :2].T + self.homography[:, 2]
-        if seen[:, 2].min() <= _NEAR:
+        # Python's own numbers: for four corners, numpy's calls would take most of the time.
+        (a, b, c), (d, e, f), (g, h, i) = self.homography.tolist()
+        seen = [
+            (a * u + b * v + c, d * u + e * v + f, g * u + h * v + i)
+            for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1))
+        ]
+        if min(point[2] for point in seen) <= _NEAR:
             seen = _clip_near(seen)
         if len(seen) >= 3:
-            self._polygons([_fixed(seen[:, :2] / seen[:, 2:])], [tuple(map(float, colour))])
+            outline = np.array([(x / z, y / z) for x, y, z in seen])
+            self._polygons([_fixed(outline)], [colour.tolist()])
 
     def rects(self, rects: Floats, colours: Floats) -> None:
         """Rectangles [N, 4] as (u0, v0, u1, v1), with colours [N, 3] or [3]."""
-        u0, v0, u1, v1 = rects.T
-        corners = np.stack([u0, v0, u1, v0, u1, v1, u0, v1], axis=1).reshape(-1, 4, 2)
-        self.quads(corners, colours)
+        self.quads(rects[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), colours)
 
     def quads(self, corners: Floats, colours: Floats) -> None:
         """Convex outlines [N, K, 2] in surface units, with colours [N, 3] or [3]."""
@@ -142,13 +153,14 @@ def _cut_near(ends: Floats) -> Floats:
     return np.stack(kept, axis=1)
 
 
-def _clip_near(polygon: Floats) -> Floats:
-    """A quadrangle [4, 3], homogeneous, cut by Sutherland–Hodgman just before the camera."""
-    kept: list[Floats] = []
-    for here, following in zip(polygon, polygon[[1, 2, 3, 0]], strict=True):
+def _clip_near(polygon: list[Point]) -> list[Point]:
+    """A polygon, homogeneous, cut by Sutherland–Hodgman just before the camera."""
+    kept: list[Point] = []
+    for here, following in zip(polygon, polygon[1:] + polygon[:1], strict=True):
         if here[2] > _NEAR:
             kept.append(here)
         if (here[2] > _NEAR) != (following[2] > _NEAR):
             at = (_NEAR * 1.001 - here[2]) / (following[2] - here[2])
-            kept.append(here + at * (following - here))
-    return np.array(kept)
+            x, y, z = (a + at * (b - a) for a, b in zip(here, following, strict=True))
+            kept.append((x, y, z))
+    return kept

@@ -75,7 +75,7 @@ def wall(rng: Rng, pen: Pen) -> None:
 def corner(rng: Rng, pen: Pen) -> None:
     """Two facades that meet at an edge, the sky above and the street below."""
     camera = _camera(rng, 0.5, 0.25)
-    pen.canvas[:] = colour(rng, 120, 250).astype(np.uint8)
+    pen.paint_over(colour(rng, 120, 250))
     edge = np.array([rng.uniform(-0.3, 0.3), 0, rng.uniform(1, 2)])
     top, bottom = -rng.uniform(0.3, 2), rng.uniform(0.3, 1)
     street = pen.surface(camera, bottom * _SOUTH, _EAST, _AWAY)
@@ -92,7 +92,7 @@ def corner(rng: Rng, pen: Pen) -> None:
 def hall(rng: Rng, pen: Pen) -> None:
     """A floor that runs to a distant wall or to the horizon."""
     camera = _camera(rng, 0.5, 0.3)
-    pen.canvas[:] = colour(rng, 100, 250).astype(np.uint8)
+    pen.paint_over(colour(rng, 100, 250))
     floor, depth = rng.uniform(0.25, 0.8), rng.uniform(1.5, 5)
     back = pen.surface(camera, depth * _AWAY, _EAST, _SOUTH)
     _pattern(rng, WALL_PATTERNS)(
@@ -108,7 +108,7 @@ def shards(rng: Rng, pen: Pen) -> None:
     """Straight edges in any direction: panels, beams, cables under tension."""
     surface = pen.surface(Camera(1.0, 0, 0, 0), _AWAY, _EAST, _SOUTH)
     base = colour(rng)
-    pen.canvas[:] = base.astype(np.uint8)
+    pen.paint_over(base)
     centres = rng.uniform(-1.2, 1.2, (30, 1, 2))
     angle = rng.uniform(0, np.pi, 30)
     along = np.stack([np.cos(angle), np.sin(angle)], 1)[:, None] * rng.uniform(0.2, 1.5, (30, 1, 1))

@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 from warp_train.data.config import DataConfig
 from warp_train.data.lenses import AnalyticLenses, LensSampler
 from warp_train.data.lensfun_lenses import lensfun_lenses
+from warp_train.data.shards.layout import is_cache
+from warp_train.data.shards.reading import cached_pairs, cached_photos
 from warp_train.data.sources.files import at_most, check_disjoint, split_items
 from warp_train.data.sources.manifest import PairItem, find_pairs
 from warp_train.data.sources.pairs import Pairs
@@ -47,11 +49,14 @@ def _lens_samplers(config: DataConfig) -> tuple[LensSampler, LensSampler]:
 
 
 def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
-    found = find_photos(root, "data.root")
-    if config.val_root is None:
+    if is_cache(root):
+        train, val = cached_photos(root, config)
+    elif config.val_root is None:
+        found = find_photos(root, "data.root")
         train, val = split_items(found, config.val_fraction, f"data.root: {root}")
     else:
-        train, val = found, find_photos(config.val_root, "data.val_root")
+        train = find_photos(root, "data.root")
+        val = find_photos(config.val_root, "data.val_root")
         check_disjoint(train, val)
     kept = at_most(val, config.val_samples)
     lenses, val_lenses = _lens_samplers(config)
@@ -63,6 +68,14 @@ def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
 
 
 def _pairs(config: DataConfig, root: Path, seed: int) -> tuple[Pairs, Pairs]:
+    train, val = cached_pairs(root, config) if is_cache(root) else _found_pairs(config, root)
+    return (
+        Pairs(train, config.size, seed=seed, flip=config.flip),
+        Pairs(at_most(val, config.val_samples), config.size, seed=seed, flip=False),
+    )
+
+
+def _found_pairs(config: DataConfig, root: Path) -> tuple[list[PairItem], list[PairItem]]:
     found = find_pairs(root, "data.root")
     if config.val_root is not None:
         train, val = found, find_pairs(config.val_root, "data.val_root")
@@ -73,10 +86,7 @@ def _pairs(config: DataConfig, root: Path, seed: int) -> tuple[Pairs, Pairs]:
     check_disjoint(train, val)
     if config.warps is not None:
         train, val = with_warps(train, val, config.warps)
-    return (
-        Pairs(train, config.size, seed=seed, flip=config.flip),
-        Pairs(at_most(val, config.val_samples), config.size, seed=seed, flip=False),
-    )
+    return train, val
 
 
 def _stated_split(found: list[PairItem], root: Path) -> tuple[list[PairItem], list[PairItem]]:

@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -24,6 +24,8 @@ class Item:
     image_id: str
     group: str
     target: Path
+    orig_size: tuple[int, int] | None = field(default=None, kw_only=True)
+    """(height, width) of a photo that `target` is a smaller copy of."""
 
 
 AnyItem = TypeVar("AnyItem", bound=Item)

@@ -12,6 +12,7 @@ import numpy as np
 
 from warp_train.data.decoding import BadSample, decode_image
 from warp_train.data.frames import (
+    cover_sides,
     fit_image,
     fit_lens,
     is_across,
@@ -41,18 +42,21 @@ class Pairs(FileSource[PairItem]):
 
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
-        enough = 2 * max(self.size)
-        source, target = decode_image(item.input, enough), decode_image(item.target, enough)
-        if source.pixels.shape != target.pixels.shape:
+        enough = cover_sides(self.size)
+        source, target = decode_image(item.input, *enough), decode_image(item.target, *enough)
+        if source.full_size != target.full_size:
             (h, w), (th, tw) = source.full_size, target.full_size
             raise BadSample(item.input, f"is {w}x{h} px, but its target {tw}x{th}")
-        frames, params = [source.pixels, target.pixels], item.params
-        if is_across(source.pixels.shape, self.size):
+        across = is_across(source.full_size, self.size)
+        size = (self.size[1], self.size[0]) if across else self.size
+        frames = [fit_image(photo.pixels, size, photo.extent) for photo in (source, target)]
+        params = fit_lens(item.params, source.full_size, size)
+        if across:
             frames, params = [turn_image(frame) for frame in frames], turn_lens(params)
         rng = np.random.default_rng((self.seed, _SALT, *key))
         if self.flip and rng.random() < 0.5:
             frames, params = [mirror_image(frame) for frame in frames], mirror_lens(params)
-        params = fit_lens(params, frames[0].shape, self.size)
-        bent, straight = (fit_image(frame, self.size) for frame in frames)
-        sample = make_sample(bent, straight, params, item.image_id, source.full_size, key.index)
+        orig_size = item.orig_size or source.full_size
+        bent, straight = frames
+        sample = make_sample(bent, straight, params, item.image_id, orig_size, key.index)
         return {**item.extra, **sample}

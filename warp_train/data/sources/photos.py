@@ -89,7 +89,8 @@ class Photos(FileSource[Item]):
             needed = f"data.size {list(self.size)} needs at least half as much"
             raise BadSample(item.target, f"{width}x{height} px is too small: {needed}")
         straight, bent = render(pixels, crop, inverse, self.size)
-        sample = make_sample(bent, straight, params, item.image_id, photo.full_size, key.index)
+        orig_size = item.orig_size or photo.full_size
+        sample = make_sample(bent, straight, params, item.image_id, orig_size, key.index)
         if delta is None:
             return sample
         grid = torch.from_numpy(local_grid(params, delta, *self.size))

@@ -1,0 +1,36 @@
+"""Photos in a shard, named as if the tar were a folder: `cache/train-000003.tar/17.target.jpg`."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+SHARD_SUFFIX = ".tar"
+INDEX_SUFFIX = ".jsonl"
+
+
+def read_member(path: Path) -> bytes | None:
+    """The bytes of a photo in a shard; None for a path that does not lead into one.
+
+    Raises OSError, ValueError or KeyError for a shard or an index that is not as it was written.
+    """
+    shard = path.parent
+    if shard.suffix != SHARD_SUFFIX or not shard.is_file():
+        return None
+    start, length = _spans(shard)[path.name]
+    handle = os.open(shard, os.O_RDONLY)
+    try:
+        content = os.pread(handle, length, start)
+    finally:
+        os.close(handle)
+    if len(content) < length:
+        raise ValueError(f"{shard.name} is cut off")
+    return content
+
+
+@cache
+def _spans(shard: Path) -> dict[str, tuple[int, int]]:
+    """Where each photo of a shard starts and how long it is."""
+    lines = shard.with_suffix(INDEX_SUFFIX).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {name: (start, length) for row in rows for name, start, length in row.get("files", ())}
