@@ -66,7 +66,7 @@ class _HalfFile:
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     disk = Faults()
-    opened, saved, stepped = Path.open, checkpoint_folder.save_file, engine._optimizer_step
+    opened, saved, stepped = Path.open, checkpoint_folder.save_file, engine.optimizer_step
 
     def open_(path: Path, mode: str = "r", buffering: int = -1, **more: Any) -> Any:
         file = opened(path, mode, buffering, **more)
@@ -84,7 +84,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
     monkeypatch.setattr(Path, "open", open_)
     monkeypatch.setattr(checkpoint_folder, "save_file", save_file)
-    monkeypatch.setattr(engine, "_optimizer_step", optimizer_step)
+    monkeypatch.setattr(engine, "optimizer_step", optimizer_step)
     return disk
 
 

@@ -187,3 +187,15 @@ def test_a_cached_identity_grid_is_not_an_inference_tensor_of_another_call() -> 
     assert kept[-1, -1].tolist() == [1, 1]
     assert kept[2, 0].tolist() == [-1, 0]
     assert identity_grid(1, 1).tolist() == [[[0, 0]]]
+
+
+@pytest.mark.parametrize("size", [(40, 61), (2, 3), (1, 5), (300, 200)])
+def test_a_grid_is_the_lens_at_every_pixel(size: tuple[int, int]) -> None:
+    """The grid comes from 8 × 8 points of the lens, which is a polynomial."""
+    params = torch.cat((moderate_params(4, seed=5), torch.full((4, 1), 1.1)), dim=1)
+    pixels = identity_grid(*size, dtype=torch.float64).expand(4, -1, -1, -1)
+    for lens in (params, params[:, :8]):
+        expected = apply_lens(pixels, lens, *size)
+        torch.testing.assert_close(build_parametric_grid(lens, *size), expected, atol=1e-12, rtol=0)
+        single = build_parametric_grid(lens.float(), *size).double()
+        torch.testing.assert_close(single, expected, atol=2e-6, rtol=0)

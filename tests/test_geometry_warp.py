@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from warp_train.geometry import (
     build_parametric_grid,
@@ -158,3 +159,41 @@ def test_a_training_step_copies_nothing_to_the_host() -> None:
     names = {event.key for event in profile.key_averages()}
     assert "aten::grid_sampler_2d" in names
     assert not names & {"aten::item", "aten::_local_scalar_dense", "aten::nonzero"}
+
+
+@pytest.mark.parametrize("size", [(5, 9), (32, 47), (1, 6)])
+def test_residual_is_interpolated_as_torch_does(size: tuple[int, int]) -> None:
+    flow = torch.randn(2, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    theirs = F.interpolate(flow, size, mode="bilinear", align_corners=True)
+    unit = torch.tensor((2 / 5, 2 / 3))
+    ours = upsample_residual_flow(flow, *size)
+    torch.testing.assert_close(ours, theirs.permute(0, 2, 3, 1) * unit, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "zeros", "reflection"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+def test_warp_is_torchs_grid_sample(mode: str, padding_mode: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 9, 11, generator=generator)
+    grid = (2.6 * torch.rand(2, 7, 8, 2, generator=generator) - 1.3).requires_grad_()
+    expected = F.grid_sample(image, grid, mode, padding_mode, align_corners=True)
+    (slope,) = torch.autograd.grad(expected.square().sum(), grid)
+    warped = warp_image(image, grid, mode, padding_mode)
+    assert torch.equal(warped, expected)
+    assert torch.equal(torch.autograd.grad(warped.square().sum(), grid)[0], slope)
+
+
+def test_a_grid_that_is_not_finite_spoils_its_own_pixels_alone() -> None:
+    image = torch.rand(1, 3, 8, 9, generator=torch.Generator().manual_seed(0))
+    grid = (0.9 * identity_grid(8, 9))[None].clone()
+    exact = warp_image(image, grid)
+    for pixel, value in enumerate((torch.nan, torch.inf, -torch.inf)):
+        grid[0, 2, pixel, pixel % 2] = value
+    grid.requires_grad_()
+    warped = warp_image(image, grid)
+    spoilt = warped.isnan().all(1)[0]
+    assert spoilt.nonzero().tolist() == [[2, 0], [2, 1], [2, 2]]
+    assert torch.equal(warped[..., ~spoilt], exact[..., ~spoilt])
+    warped[..., ~spoilt].sum().backward()
+    assert grid.grad is not None
+    assert grid.grad.isfinite().all()

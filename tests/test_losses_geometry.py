@@ -145,4 +145,7 @@ def test_gradients_of_the_geometric_terms() -> None:
     noise = torch.rand(1, 5, 6, 2, generator=generator, dtype=torch.float64)
     wild = (grid(5, 6) + noise).requires_grad_()
     assert torch.autograd.gradcheck(lambda g: jacobian_loss(g, 0.5), (wild,))
-    assert torch.autograd.gradcheck(lambda g: grid_loss(g, grid(5, 6)), (wild,))
+    for kind in ("epe", "squared", "balanced"):
+        assert torch.autograd.gradcheck(
+            lambda g, k=kind: grid_loss(g, 0.9 * grid(5, 6), k), (wild,)
+        )

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from warp_train.geometry import build_parametric_grid, warp_image
@@ -23,6 +24,7 @@ from warp_train.losses import (
     ssim_loss,
 )
 from warp_train.losses.composite import CompositeLoss
+from warp_train.losses.pyramid import halve, patch_mean
 
 IMAGE_TERMS = ("pixel", "ssim", "edge", "line", "grad_orient")
 
@@ -191,3 +193,38 @@ def test_every_image_term_grows_with_the_distortion(sign: int) -> None:
 def test_identical_images_cost_nothing() -> None:
     image = torch.rand(2, 3, 70, 90)
     assert image_terms(image, image) == pytest.approx(dict.fromkeys(IMAGE_TERMS, 0.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(8, 10), (9, 7), (2, 3)])
+def test_halving_is_torchs_pooling(size: tuple[int, int]) -> None:
+    image = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(halve(image), F.avg_pool2d(image, 2))
+    assert torch.autograd.gradcheck(halve, (image,))
+
+
+@pytest.mark.parametrize("size", [(16, 24), (17, 23), (3, 30), (2, 2)])
+def test_patches_are_averaged_and_overlap_by_half(size: tuple[int, int]) -> None:
+    image = torch.rand(2, 1, *size, dtype=torch.float64, requires_grad=True)
+    means = patch_mean(image, 8)
+    rows, columns = size[0] // 4 - 1, size[1] // 4 - 1
+    if rows > 0 and columns > 0:  # the patches that are whole
+        whole = F.avg_pool2d(image, 8, stride=4)
+        torch.testing.assert_close(means[..., :rows, :columns], whole)
+    else:
+        torch.testing.assert_close(means[..., :1, :1], image[..., :8, :8].mean((2, 3), True))
+    assert torch.autograd.gradcheck(lambda x: patch_mean(x, 8), (image,))
+
+
+def test_gradients_of_what_the_orientations_are_made_of() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.rand(2, 2, 1, 6, 7, generator=generator, dtype=torch.float64)
+    first.requires_grad_()
+    target = gradient_field(second)
+
+    def parts(image: Tensor) -> tuple[Tensor, ...]:
+        field = gradient_field(image)
+        return field.gx, field.gy, *field.double_angle
+
+    assert torch.autograd.gradcheck(parts, (first,))
+    for loss in (edge_loss, gradient_orientation_loss):
+        assert torch.autograd.gradcheck(lambda x, f=loss: f(gradient_field(x), target), (first,))

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from warp_train.errors import WarpTrainError
+from warp_train.geometry import jacobian_stats
 from warp_train.recipe_sections import WarpConfig
-from warp_train.training import proxy_hooks
+from warp_train.training import proxy_hooks, warp_backends
 from warp_train.training.protocols import check_backend_output
 from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
 from warp_train.training.proxy_scoring import load_scorer
@@ -87,6 +88,24 @@ def test_mock_returns_its_input() -> None:
     assert torch.equal(out["pred_image"], picture())
     assert out["warp_stats"]["negative_det_pct"].item() == 0
     assert out["warp_stats"]["det_mean"].item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("backend", ["geometry", "mock"])
+def test_statistics_are_computed_when_they_are_looked_at(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def counted(grid: torch.Tensor) -> dict[str, torch.Tensor]:
+        computed.append(len(grid))
+        return jacobian_stats(grid)
+
+    monkeypatch.setattr(warp_backends, "jacobian_stats", counted)
+    out = get_backend(WarpConfig.model_validate({"backend": backend})).warp(picture(), PARAMS, None)
+    assert computed == []
+    assert dict(out["warp_stats"]) == jacobian_stats(out["final_grid"].detach())
+    assert len(out["warp_stats"]) == 5
+    assert computed == [1]
 
 
 def test_a_backend_that_breaks_the_contract_is_told_the_key() -> None:

@@ -408,7 +408,7 @@ class HostCopies(TorchDispatchMode):
     READS = ("_local_scalar_dense", "nonzero", "equal", "masked_select")
     METHODS = ("tolist", "cpu", "numpy", "__array__")
     """They read without a dispatch."""
-    ALLOWED = ("_log", "_validate", "save", "flush")
+    ALLOWED = ("log_step", "_validate", "save", "flush")
     """Functions that may: on lines of metrics, and where the loop stands still anyway."""
     ELSEWHERE = ("/torch/optim/", "/warp_train/data/")
     """An optimizer's step count lies on the host, and so do samples before they are sent."""

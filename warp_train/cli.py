@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from warp_train import __version__
-from warp_train.commands import evaluate, export, recover, rectify, score, training
+from warp_train.commands import (
+    bench,
+    evaluate,
+    export,
+    prepare,
+    recover,
+    rectify,
+    score,
+    training,
+)
 from warp_train.commands.common import Command, rank, say
 from warp_train.errors import WarpTrainError
 
@@ -78,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    for module in (training, evaluate, rectify, recover, score, export):
+    for module in (training, bench, evaluate, rectify, recover, prepare, score, export):
         module.add_commands(commands)
     return parser
 

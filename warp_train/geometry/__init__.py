@@ -7,6 +7,7 @@ from warp_train.geometry.coordinates import (
     half_diagonal,
     identity_grid,
     isotropic_scale,
+    planes,
 )
 from warp_train.geometry.covering_zoom import covering_zoom
 from warp_train.geometry.fit import fit_lens
@@ -47,6 +48,7 @@ __all__ = [
     "jacobian_stats",
     "line_curvature",
     "out_of_bounds",
+    "planes",
     "rescale_params",
     "upsample_residual_flow",
     "warp_image",

@@ -58,7 +58,16 @@ def identity_grid(
             else torch.zeros(1, device=device, dtype=dtype)
             for n in (width, height)
         )
-        return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+        return planes(*torch.meshgrid(x, y, indexing="xy"))
+
+
+def planes(x: Tensor, y: Tensor) -> Tensor:
+    """The grid `[..., H, W, 2]` of `x` and `y`, `[..., H, W]` each.
+
+    In memory x and y lie one after the other, not pixel by pixel: what looks at one of them, which
+    is nearly everything, then reads it in a row.
+    """
+    return torch.stack((x, y), dim=-3).movedim(-3, -1)
 
 
 def isotropic_scale(height: int, width: int) -> tuple[float, float]:
@@ -86,6 +95,6 @@ def grid_to_pixels(grid: Tensor, height: int, width: int) -> Tensor:
 def end_point_error(grid: Tensor, target: Tensor) -> Tensor:
     """Mean distance between two grids `[B, H, W, 2]`, in pixels of that frame, as `[B]`."""
     height, width = grid.shape[1:3]
-    half = grid.new_tensor(((width - 1) / 2, (height - 1) / 2))
-    distance: Tensor = ((grid - target) * half).norm(dim=-1)
-    return distance.mean(dim=(1, 2))
+    off_x, off_y = (grid - target).unbind(-1)
+    off_x, off_y = off_x * ((width - 1) / 2), off_y * ((height - 1) / 2)
+    return (off_x.square() + off_y.square()).sqrt().mean(dim=(1, 2))

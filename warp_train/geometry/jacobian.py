@@ -1,6 +1,7 @@
 """How a warp stretches and folds, from finite differences between neighbouring pixels."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,17 +23,56 @@ def jacobian_determinant(grid: Tensor) -> Tensor:
     height, width = grid.shape[1:3]
     if height < 2 or width < 2:
         return grid.new_ones(len(grid), 1, 1)
-    corner = grid[:, :-1, :-1]
-    across = (grid[:, :-1, 1:] - corner) * ((width - 1) / 2)
-    down = (grid[:, 1:, :-1] - corner) * ((height - 1) / 2)
-    # Grid units differ between the axes: the mixed terms carry (H-1)/(W-1) and its inverse, which
-    # cancel in their product.
-    return across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
+    determinant: Tensor = _Determinant.apply(grid)
+    return determinant
+
+
+class _Determinant(torch.autograd.Function):
+    """`∂x/∂i ∂y/∂j - ∂y/∂i ∂x/∂j` by forward differences along the columns i and the rows j.
+
+    Grid units differ between the axes: the mixed terms carry (H-1)/(W-1) and its inverse, which
+    cancel in their product. The gradient is written out, since slices are dear to take back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, grid: Tensor) -> Tensor:
+        ctx.save_for_backward(grid)
+        (x_i, x_j), (y_i, y_j) = (_differences(part) for part in grid.unbind(-1))
+        return (x_i * y_j).sub_(y_i * x_j).mul_(_cells(grid))
+
+    @staticmethod
+    def backward(ctx: Any, by_determinant: Tensor) -> Tensor:
+        (grid,) = ctx.saved_tensors
+        (x_i, x_j), (y_i, y_j) = (_differences(part) for part in grid.unbind(-1))
+        by_determinant = by_determinant * _cells(grid)
+        by_grid = torch.zeros_like(grid)
+        by_x, by_y = by_grid.unbind(-1)
+        _undo_differences(by_x, by_determinant * y_j, y_i.mul_(by_determinant).neg_())
+        _undo_differences(by_y, x_j.mul_(by_determinant).neg_(), x_i.mul_(by_determinant))
+        return by_grid
+
+
+def _cells(grid: Tensor) -> float:
+    height, width = grid.shape[1:3]
+    return (height - 1) * (width - 1) / 4
+
+
+def _differences(part: Tensor) -> tuple[Tensor, Tensor]:
+    corner = part[:, :-1, :-1]
+    return part[:, :-1, 1:] - corner, part[:, 1:, :-1] - corner
+
+
+def _undo_differences(by_part: Tensor, by_i: Tensor, by_j: Tensor) -> None:
+    """Adds the gradient by a part of the grid, given that by its differences."""
+    by_part[:, :-1, 1:] += by_i
+    by_part[:, 1:, :-1] += by_j
+    by_part[:, :-1, :-1] -= by_i + by_j
 
 
 def out_of_bounds(grid: Tensor) -> Tensor:
     """`[B, H, W]` mask of pixels that read outside the photo, by more than rounding."""
-    return grid.abs().amax(-1) > 1 + 1e-5
+    x, y = grid.abs().unbind(-1)
+    return torch.maximum(x, y) > 1 + 1e-5
 
 
 def jacobian_stats(grid: Tensor) -> dict[str, Tensor]:

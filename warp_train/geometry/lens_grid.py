@@ -14,15 +14,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from warp_train.geometry.coordinates import full_precision, identity_grid, isotropic_scale
+from warp_train.geometry.coordinates import (
+    full_precision,
+    identity_grid,
+    isotropic_scale,
+    planes,
+)
+from warp_train.geometry.interpolation import chebyshev_nodes, polynomial_weights, spread
 
 PARAM_NAMES = ("k1", "k2", "k3", "p1", "p2", "dcx", "dcy", "s")
 IDENTITY_PARAMS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+_NODES = 8
+"""Points an axis that hold a polynomial of the lens's degree, `u r⁶`."""
 
 
 @full_precision
 def build_parametric_grid(params: Tensor, height: int, width: int) -> Tensor:
     """The lens as a backward grid: for each corrected pixel, where to read in the photo.
+
+    The lens is a polynomial of degree 7 in x and y, so that 8 × 8 points say all of it.
 
     Args:
         params: `[B, 8]` in the order of `PARAM_NAMES`, or `[B, 9]` with `aspect` last: the
@@ -32,8 +43,14 @@ def build_parametric_grid(params: Tensor, height: int, width: int) -> Tensor:
     Returns:
         `[B, H, W, 2]` grid; float32, or float64 for float64 `params`.
     """
-    points = identity_grid(height, width, params.device, params.dtype)
-    return apply_lens(points.expand(len(params), -1, -1, -1), params, height, width)
+    like = (params.device, params.dtype)
+    nodes = chebyshev_nodes(_NODES, *like)
+    points = planes(*torch.meshgrid(nodes, nodes, indexing="xy"))
+    # What moves is interpolated, so that the identity stays exact.
+    moved = apply_lens(points.expand(len(params), -1, -1, -1), params, height, width) - points
+    down, across = (polynomial_weights(_NODES, side, *like) for side in (height, width))
+    moved = spread(moved.permute(0, 3, 1, 2), down, across)
+    return identity_grid(height, width, *like) + moved
 
 
 @full_precision

@@ -1,9 +1,9 @@
 """The residual flow: small, smooth displacements on a coarse grid of their own."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from warp_train.geometry.coordinates import full_precision
+from warp_train.geometry.interpolation import linear_weights, spread
 
 
 @full_precision
@@ -20,6 +20,7 @@ def upsample_residual_flow(flow: Tensor, height: int, width: int) -> Tensor:
     """
     channels_first = flow if flow.shape[1] == 2 else flow.permute(0, 3, 1, 2)
     rows, columns = channels_first.shape[-2:]
-    full = F.interpolate(channels_first, (height, width), mode="bilinear", align_corners=True)
-    unit = flow.new_tensor((2 / max(columns - 1, 1), 2 / max(rows - 1, 1)))
-    return full.permute(0, 2, 3, 1) * unit
+    down = linear_weights(rows, height, flow.device, flow.dtype)
+    across = linear_weights(columns, width, flow.device, flow.dtype)
+    unit = flow.new_tensor((2 / max(columns - 1, 1), 2 / max(rows - 1, 1))).view(2, 1, 1)
+    return spread(channels_first * unit, down, across)

@@ -1,10 +1,15 @@
 """The one resampling of a photo."""
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from warp_train.geometry.coordinates import full_precision, identity_grid
+
+_MODES = ("bilinear", "nearest", "bicubic")
+_PADDINGS = ("zeros", "border", "reflection")
+"""As `grid_sampler` numbers them."""
 
 
 @full_precision
@@ -25,17 +30,36 @@ def warp_image(
     Returns:
         `[B, C, H', W']`, float32 (float64 for float64 input).
     """
-    # PyTorch's backward pass on the CPU writes out of bounds where a coordinate is NaN.
-    finite = grid.isfinite().all(-1, keepdim=True)
-    source = torch.where(finite, grid, 0.0).to(image.dtype)
-    warped = F.grid_sample(image, source, mode=mode, padding_mode=padding_mode, align_corners=True)
-    warped = warped.masked_fill(~finite.permute(0, 3, 1, 2), torch.nan)
-    if image.shape[-2:] != warped.shape[-2:]:
-        return warped
-    with torch.no_grad():
-        identity = identity_grid(*image.shape[-2:], grid.device, grid.dtype)
-        unmoved = (grid - identity).abs().amax(-1) <= 2 * torch.finfo(grid.dtype).eps
-        # Written over the values alone, which the backward pass of the interpolation does not need:
-        # adding `image - warped` would round dark pixels beside bright ones.
-        warped.copy_(torch.where(unmoved.unsqueeze(1), image, warped))
+    warped: Tensor = _Warp.apply(image, grid, mode, padding_mode)
     return warped
+
+
+class _Warp(torch.autograd.Function):
+    """`grid_sample` that survives a grid which is not finite, and copies what does not move."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, grid: Tensor, mode: str, padding_mode: str) -> Tensor:
+        # PyTorch's backward pass on the CPU writes out of bounds where a coordinate is NaN.
+        source = torch.nan_to_num(grid, nan=0.0, posinf=0.0, neginf=0.0).to(image.dtype)
+        ctx.how = _MODES.index(mode), _PADDINGS.index(padding_mode), True
+        ctx.save_for_backward(image, source)
+        ctx.dtype = grid.dtype
+        warped = torch.grid_sampler(image, source, *ctx.how)
+        x, y = grid.unbind(-1)
+        warped += ((x - x) + (y - y)).to(image.dtype).unsqueeze(1)  # 0, or NaN
+        if image.shape[-2:] == warped.shape[-2:]:
+            still_x, still_y = identity_grid(*x.shape[1:], grid.device, grid.dtype).unbind(-1)
+            off = torch.maximum((x - still_x).abs_(), (y - still_y).abs_())
+            unmoved = off <= 2 * torch.finfo(grid.dtype).eps
+            # Adding `image - warped` would round dark pixels beside bright ones.
+            torch.where(unmoved.unsqueeze(1), image, warped, out=warped)
+        return warped
+
+    @staticmethod
+    def backward(ctx: Any, by_warped: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        image, source = ctx.saved_tensors
+        wanted = list(ctx.needs_input_grad[:2])
+        by_image, by_source = torch.ops.aten.grid_sampler_2d_backward(
+            by_warped, image, source, *ctx.how, wanted
+        )
+        return by_image, by_source.to(ctx.dtype) if wanted[1] else None, None, None

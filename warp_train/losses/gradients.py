@@ -7,13 +7,14 @@ and one from light to dark, and needs no arctangent.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from warp_train.geometry import full_precision
-from warp_train.losses.pyramid import patch_mean, per_sample_mean
+from warp_train.losses.pyramid import mean, patch_mean, per_sample_mean
 
 MAGNITUDE_EPSILON = 1e-3
 """Rounds off the tip of the magnitude, in luma per pixel: a quarter of an 8-bit step."""
@@ -33,18 +34,34 @@ class GradientField:
     gy: Tensor
 
     @cached_property
-    def squares(self) -> tuple[Tensor, Tensor]:
-        return self.gx.square(), self.gy.square()
+    def double_angle(self) -> tuple[Tensor, Tensor, Tensor]:
+        """`|g|² cos 2θ`, `|g|² sin 2θ` and `|g|²`, the length of the vector of the former two."""
+        parts: tuple[Tensor, Tensor, Tensor] = _DoubleAngle.apply(self.gx, self.gy)
+        return parts
 
-    @cached_property
+    @property
     def energy(self) -> Tensor:
-        """`|g|²`, which is the length of the double-angle vector too."""
-        return torch.add(*self.squares)
+        """`|g|²`."""
+        return self.double_angle[2]
 
-    @cached_property
-    def double_angle(self) -> tuple[Tensor, Tensor]:
-        """`|g|² cos 2θ` and `|g|² sin 2θ`."""
-        return torch.sub(*self.squares), 2 * self.gx * self.gy
+
+class _DoubleAngle(torch.autograd.Function):
+    """`gx² - gy²`, `2 gx gy` and `gx² + gy²`."""
+
+    @staticmethod
+    def forward(ctx: Any, gx: Tensor, gy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(gx, gy)
+        xx, yy, xy = gx * gx, gy * gy, gx * gy
+        return xx - yy, xy.mul_(2), xx.add_(yy)
+
+    @staticmethod
+    def backward(
+        ctx: Any, by_cos: Tensor, by_sin: Tensor, by_energy: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        gx, gy = ctx.saved_tensors
+        by_gx = (by_energy + by_cos).mul_(gx).addcmul_(by_sin, gy)
+        by_gy = (by_energy - by_cos).mul_(gy).addcmul_(by_sin, gx)
+        return by_gx.mul_(2), by_gy.mul_(2)
 
 
 @full_precision
@@ -59,12 +76,34 @@ def gradient_field(luma: Tensor) -> GradientField:
     """
     if min(luma.shape[-2:]) < 3:
         luma = F.pad(luma, (1, 1, 1, 1), mode="replicate")
-    pairs = luma[..., :-1] + luma[..., 1:]
-    blocks = (pairs[..., :-1, :] + pairs[..., 1:, :]) / 8
-    # Sobel is a 2×2 sum followed by a 2×2 difference, and the latter two add up from diagonals.
-    falling = blocks[..., 1:, 1:] - blocks[..., :-1, :-1]
-    rising = blocks[..., :-1, 1:] - blocks[..., 1:, :-1]
-    return GradientField(gx=falling + rising, gy=falling - rising)
+    return GradientField(*_Sobel.apply(luma))
+
+
+class _Sobel(torch.autograd.Function):
+    """A 2×2 sum followed by a 2×2 difference; the latter two add up from diagonals."""
+
+    @staticmethod
+    def forward(ctx: Any, luma: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = luma[..., :-1] + luma[..., 1:]
+        blocks = (pairs[..., :-1, :] + pairs[..., 1:, :]).div_(8)
+        falling = blocks[..., 1:, 1:] - blocks[..., :-1, :-1]
+        rising = blocks[..., :-1, 1:] - blocks[..., 1:, :-1]
+        return falling + rising, falling.sub_(rising)
+
+    @staticmethod
+    def backward(ctx: Any, by_gx: Tensor, by_gy: Tensor) -> Tensor:
+        by_falling, by_rising = (by_gx + by_gy).div_(8), (by_gx - by_gy).div_(8)
+        *batch, height, width = by_gx.shape
+        by_blocks = by_gx.new_zeros(*batch, height + 1, width + 1)
+        by_blocks[..., 1:, 1:] += by_falling
+        by_blocks[..., :-1, :-1] -= by_falling
+        by_blocks[..., :-1, 1:] += by_rising
+        by_blocks[..., 1:, :-1] -= by_rising
+        by_pairs = F.pad(by_blocks, (0, 0, 0, 1))
+        by_pairs[..., 1:, :] += by_blocks
+        by_luma = F.pad(by_pairs, (0, 1))
+        by_luma[..., 1:] += by_pairs
+        return by_luma
 
 
 def edge_loss(prediction: GradientField, target: GradientField) -> Tensor:
@@ -75,7 +114,7 @@ def edge_loss(prediction: GradientField, target: GradientField) -> Tensor:
     """
     epsilon = MAGNITUDE_EPSILON**2
     magnitudes = ((field.energy + epsilon).sqrt() for field in (prediction, target))
-    return torch.sub(*magnitudes).abs().mean()
+    return mean(torch.sub(*magnitudes).abs())
 
 
 def gradient_orientation_loss(prediction: GradientField, target: GradientField) -> Tensor:
@@ -84,13 +123,33 @@ def gradient_orientation_loss(prediction: GradientField, target: GradientField) 
     Both double-angle vectors get a third, constant component `ε²` before their cosine is taken:
     equal fields score 0, a flat prediction where the target has an edge scores 1/2, flat
     on flat 0, and the derivative stays bounded. The mean is weighted per sample; a scalar in 0..1.
+    The target gets no gradient.
     """
-    floor = NOISE_FLOOR**2
-    (cos_x, sin_x), (cos_y, sin_y) = prediction.double_angle, target.double_angle
-    inner = cos_x * cos_y + sin_x * sin_y + floor**2
-    squared_norms = (prediction.energy.square() + floor**2) * (target.energy.square() + floor**2)
-    cosine = inner * squared_norms.rsqrt()
+    cosine = _Cosine.apply(*prediction.double_angle, *(p.detach() for p in target.double_angle))
     return _weighted_mean(1 - cosine, target.energy.detach().sqrt()) / 2
+
+
+class _Cosine(torch.autograd.Function):
+    """Cosine between `(c, s, ε²)` of the prediction and of the target, `e² = c² + s²`."""
+
+    @staticmethod
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        cos_x, sin_x, energy_x, cos_y, sin_y, energy_y = parts
+        floor = NOISE_FLOOR**4
+        scale = (energy_y * energy_y).add_(floor)
+        scale.mul_((energy_x * energy_x).add_(floor)).rsqrt_()
+        cosine = (cos_x * cos_y).addcmul_(sin_x, sin_y).add_(floor).mul_(scale)
+        ctx.save_for_backward(energy_x, cos_y, sin_y, scale, cosine)
+        return cosine
+
+    @staticmethod
+    def backward(ctx: Any, by_cosine: Tensor) -> tuple[Tensor | None, ...]:
+        energy_x, cos_y, sin_y, scale, cosine = ctx.saved_tensors
+        norm_x = (energy_x * energy_x).add_(NOISE_FLOOR**4)
+        by_energy = (by_cosine * cosine).mul_(energy_x).div_(norm_x).neg_()
+        scale = by_cosine * scale
+        by_cos = scale * cos_y
+        return by_cos, scale.mul_(sin_y), by_energy, None, None, None
 
 
 def line_orientation_loss(prediction: GradientField, target: GradientField, window: int) -> Tensor:
@@ -115,10 +174,9 @@ def line_orientation_loss(prediction: GradientField, target: GradientField, wind
 
 def _linear_symmetry(field: GradientField, window: int) -> tuple[Tensor, Tensor, Tensor]:
     """Real and imaginary part of `z`, and the patch's root mean energy (without gradient)."""
-    energy = patch_mean(field.energy, window)
+    real, imaginary, energy = (patch_mean(part, window) for part in field.double_angle)
     scale = 1 / (energy + NOISE_FLOOR**2)
-    real, imaginary = (patch_mean(part, window) * scale for part in field.double_angle)
-    return real, imaginary, energy.detach().sqrt()
+    return real * scale, imaginary * scale, energy.detach().sqrt()
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

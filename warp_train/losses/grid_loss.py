@@ -1,11 +1,12 @@
 """Supervision by the warp itself, where it is known."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from warp_train.geometry import full_precision, identity_grid, isotropic_scale
+from warp_train.geometry import full_precision, identity_grid, isotropic_scale, planes
+from warp_train.losses.pyramid import mean, per_sample_mean
 
 GridLossKind: TypeAlias = Literal["epe", "squared", "balanced"]
 
@@ -34,16 +35,38 @@ def grid_loss(grid: Tensor, target_grid: Tensor, kind: GridLossKind = "epe") -> 
         kind: `epe` for the mean of `e`, `squared` for the mean of `e²`, `balanced` as said.
     """
     # A sum is finite only if all its parts are: one pass instead of a mask over the grid.
-    known = target_grid.flatten(1).sum(1).isfinite().view(-1, 1, 1, 1)
-    # Replaced before the root: the gradient of a masked NaN would still be NaN.
-    difference = torch.where(known, grid - target_grid, 0.0)
-    scale_x, scale_y = isotropic_scale(*grid.shape[1:3])
-    squared = (difference[..., 0] * scale_x).square() + (difference[..., 1] * scale_y).square()
+    known = target_grid.sum((1, 2, 3)).isfinite().view(-1, 1, 1)
+    scale = isotropic_scale(*grid.shape[1:3])
+    squared: Tensor = _SquaredDistance.apply(grid, target_grid, known, scale)
     if kind == "squared":
-        return 100**2 * squared.mean()
+        return 100**2 * mean(squared)
     error = 100 * ((squared + EPSILON**2).sqrt() - EPSILON)
     if kind == "epe":
-        return error.mean()
-    moved = torch.where(known, target_grid - identity_grid(*grid.shape[1:3], grid.device), 0.0)
-    bend = 100 * (moved * moved.new_tensor((scale_x, scale_y))).square().sum(-1).mean((1, 2)).sqrt()
-    return (error.mean((1, 2)) / (bend + LEAST_BEND).sqrt()).mean()
+        return mean(error)
+    still = identity_grid(*grid.shape[1:3], grid.device, grid.dtype)
+    moved = _SquaredDistance.apply(target_grid, still, known, scale)
+    bend = 100 * moved.mean((1, 2)).sqrt()
+    balanced: Tensor = (per_sample_mean(error) / (bend + LEAST_BEND).sqrt()).mean()
+    return balanced
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """`|grid - target|²` in isotropic units, `[B, H, W]`; 0 where `known` is false."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, grid: Tensor, target: Tensor, known: Tensor, scale: tuple[float, float]
+    ) -> Tensor:
+        pairs = zip(grid.unbind(-1), target.unbind(-1), scale, strict=True)
+        # Replaced before anything else: the gradient of a masked NaN would still be NaN.
+        off_x, off_y = (torch.where(known, g - t, 0.0).mul_(factor) for g, t, factor in pairs)
+        ctx.save_for_backward(off_x, off_y)
+        ctx.scale = scale
+        return (off_x * off_x).addcmul_(off_y, off_y)
+
+    @staticmethod
+    def backward(ctx: Any, by_square: Tensor) -> tuple[Tensor, None, None, None]:
+        off_x, off_y = ctx.saved_tensors
+        scale_x, scale_y = ctx.scale
+        by_x = (by_square * off_x).mul_(2 * scale_x)
+        return planes(by_x, (by_square * off_y).mul_(2 * scale_y)), None, None, None

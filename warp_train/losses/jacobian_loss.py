@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from warp_train.geometry import full_precision, jacobian_determinant
+from warp_train.losses.pyramid import mean
 
 
 @full_precision
@@ -14,4 +15,4 @@ def jacobian_loss(grid: Tensor, margin: float) -> Tensor:
     (Haber, Modersitzki: "Image registration with guaranteed displacement regularity", IJCV 71(3),
     2007).
     """
-    return (margin - jacobian_determinant(grid)).relu().mean()
+    return mean((margin - jacobian_determinant(grid)).relu())

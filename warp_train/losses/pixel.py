@@ -1,7 +1,8 @@
 """Colour difference, pixel by pixel."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from warp_train.geometry import full_precision
@@ -13,7 +14,23 @@ CHARBONNIER_EPSILON = 1e-3
 @full_precision
 def l1(difference: Tensor) -> Tensor:
     """Mean absolute value of `prediction - target`, any shape; a scalar in image units."""
-    return difference.abs().mean()
+    mean: Tensor = _MeanAbs.apply(difference)
+    return mean
+
+
+class _MeanAbs(torch.autograd.Function):
+    """Pixels in colour are the largest field of all: no pass over them is made that need not be."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.abs().mean()
+
+    @staticmethod
+    def backward(ctx: Any, by_mean: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        by_values: Tensor = values.sign().mul_(by_mean / values.numel())
+        return by_values
 
 
 @full_precision

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from warp_train.geometry import full_precision
-from warp_train.losses.pyramid import patch_mean
+from warp_train.losses.pyramid import mean, patch_mean
 
 C1 = 0.01**2
 C2 = 0.03**2
@@ -34,4 +34,4 @@ def ssim_loss(prediction: Tensor, target: Tensor, window: int) -> Tensor:
     covariance = patch_mean(prediction * target, window) - mean_xy
     luminance = (2 * mean_xy + C1) / (mean_xx + mean_yy + C1)
     structure = (2 * covariance + C2) / (variances + C2)
-    return 1 - (luminance * structure).mean()
+    return 1 - mean(luminance * structure)

@@ -36,7 +36,7 @@ from warp_train.training.validation import (
 
 
 @dataclass(frozen=True)
-class _Records:
+class Records:
     """Where the loop's numbers go, and the scores that are still to come."""
 
     metrics: MetricsWriter
@@ -83,7 +83,7 @@ def train(
     guard = FiniteGuard(grads_may_overflow=run.accelerator.scaler is not None)
     ledger = WarningLedger()
     metrics = MetricsWriter(run.run_dir / METRICS_FILE, enabled=main)
-    records = _Records(metrics, trackers, proxy, run)
+    records = Records(metrics, trackers, proxy, run)
     if not _begin(run, records, interrupts):
         return interrupts.agreed()
     batches = feed.train(run.step)
@@ -98,11 +98,11 @@ def train(
             enabled=main,
         ) as progress:
             while run.step < epoch_end:
-                out, grad_norm = _optimizer_step(run, batches, guard)
+                out, grad_norm = optimizer_step(run, batches, guard)
                 run.step += 1
                 shown = None
                 if run.step % recipe.train.log_every == 0 or run.step == epoch_end:
-                    shown = _log(run, epoch, out, grad_norm, records, ledger)
+                    shown = log_step(run, epoch, out, grad_norm, records, ledger)
                 progress.advance(shown)
                 if interrupts.agreed() is not None:
                     guard.flush()
@@ -123,7 +123,7 @@ def train(
     return None
 
 
-def _begin(run: Run, records: _Records, interrupts: Interrupts) -> bool:
+def _begin(run: Run, records: Records, interrupts: Interrupts) -> bool:
     """What is due before the next step: a validation, or the scores that the last one still lacks.
 
     Returns:
@@ -137,7 +137,7 @@ def _begin(run: Run, records: _Records, interrupts: Interrupts) -> bool:
     return True
 
 
-def _optimizer_step(
+def optimizer_step(
     run: Run, batches: Iterator[Batch], guard: FiniteGuard
 ) -> tuple[StepOutput, Tensor]:
     """Forward and backward over the accumulated micro-batches, clip, step."""
@@ -179,12 +179,12 @@ def _optimizer_step(
     return out, grad_norm
 
 
-def _log(
+def log_step(
     run: Run,
     epoch: int,
     out: StepOutput,
     grad_norm: Tensor,
-    records: _Records,
+    records: Records,
     ledger: WarningLedger,
 ) -> dict[str, float]:
     """Writes one line of metrics; what the bar shows of it is returned.
@@ -227,7 +227,7 @@ def _over_processes(run: Run, named: Mapping[str, Tensor]) -> dict[str, float]:
     return values
 
 
-def _validate(run: Run, records: _Records, interrupts: Interrupts) -> bool:
+def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
     """Validates and saves; False if a signal came in between, after the checkpoint it leads to.
 
     Collective: call on every rank.

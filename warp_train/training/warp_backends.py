@@ -1,9 +1,10 @@
 """The warp backends that ship: the real warp, and one that does nothing."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from warp_train.geometry import (
@@ -16,6 +17,26 @@ from warp_train.geometry import (
 )
 from warp_train.recipe_sections import WarpConfig
 from warp_train.training.protocols import BackendOutput, WarpBackend
+
+
+class _GridStats(Mapping[str, Tensor]):
+    """`jacobian_stats` of a grid, computed when first looked at: few steps are logged."""
+
+    def __init__(self, grid: Tensor) -> None:
+        self._grid = grid
+
+    @cached_property
+    def _stats(self) -> dict[str, Tensor]:
+        return jacobian_stats(self._grid)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._stats[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stats)
+
+    def __len__(self) -> int:
+        return len(self._stats)
 
 
 @dataclass(frozen=True)
@@ -39,8 +60,7 @@ class GeometryBackend:
             out["residual_flow_fullres_norm"] = residual
             out["final_grid"] = fuse_grids(param_grid, residual)
         out["pred_image"] = warp_image(image, out["final_grid"], self.mode, self.padding_mode)
-        with torch.no_grad():
-            out["warp_stats"] = jacobian_stats(out["final_grid"])
+        out["warp_stats"] = _GridStats(out["final_grid"].detach())
         return out
 
 
@@ -59,7 +79,7 @@ class MockBackend:
         grid = identity.expand(len(image), -1, -1, -1) + nothing
         return {
             "pred_image": image.float() + nothing,
-            "warp_stats": jacobian_stats(grid.detach()),
+            "warp_stats": _GridStats(grid.detach()),
             "final_grid": grid,
         }
 

@@ -1,0 +1,121 @@
+"""What a user reads of a measurement: a table, and what to change first."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from warp_train.benchmark.bench import Result
+
+_LOOPS = {
+    "ours": "warp-train's step",
+    "accelerate": "the same by hand, with Accelerate",
+    "bare": "the bare network, in plain torch",
+    "peer": "the same terms, written as first written",
+}
+_NOTABLE_WAIT = 0.05
+_NOTABLE_LOGGING = 0.03
+_NOTABLE_OVERHEAD = 1.3
+_MB = 1e6
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """The figures of the table, and the advice."""
+    return {**asdict(result), "change_first": change_first(result)}
+
+
+def format_result(result: Result) -> str:
+    """The table."""
+    samples, height, width = result.batch
+    lines = [
+        f"{result.recipe}: {result.stage}, {result.backbone}, {samples} × {height} × {width} a"
+        f" process, {result.processes} × {result.device}, precision {result.precision}",
+        f"{result.samples_per_sec:.1f} samples/s with the recipe's own loader",
+        "",
+        f"one step, medians of {result.steps} rounds in turn",
+        *_table((_LOOPS[name], f"{ms:.2f} ms", "") for name, ms in result.step_ms.items()),
+        *_table((f"ratio {name}", f"{ratio:.3f}", "") for name, ratio in result.ratios.items()),
+        "",
+        "where it goes",
+        *_table(_part_rows(result)),
+        "",
+        "each loss term alone, forward and backward, with what it shares with others",
+        *_table((name, f"{ms:.2f} ms", "") for name, ms in result.losses_ms.items()),
+        "",
+        *_table(_resource_rows(result)),
+        "",
+        f"change first: {change_first(result)}",
+    ]
+    return "\n".join(lines)
+
+
+def change_first(result: Result) -> str:
+    """The change that is likely to gain most."""
+    ours = result.step_ms["ours"]
+    logging = result.parts_ms["logging"] / result.log_every
+    if result.data_wait_frac > _NOTABLE_WAIT:
+        return (
+            f"data.workers: {result.data_wait_frac:.0%} of the time is spent waiting for samples; "
+            "more workers, or smaller files"
+        )
+    if result.host_syncs_per_step:
+        return f"the {result.host_syncs_per_step} waits for the GPU in each step"
+    if logging > _NOTABLE_LOGGING * ours:
+        return f"train.log_every: a line every {result.log_every} steps takes {logging / ours:.0%}"
+    if result.ratios["ours/bare"] > _NOTABLE_OVERHEAD:
+        name, costliest = max(result.losses_ms.items(), key=lambda term: term[1])
+        return (
+            f"loss.{name}_weight, if it can be 0: alone it takes {costliest:.1f} ms of a step of "
+            f"{ours:.1f}"
+        )
+    share = 1 / result.ratios["ours/bare"]
+    return f"nothing beside the network, which takes {share:.0%} of the step"
+
+
+def _part_rows(result: Result) -> Iterator[tuple[str, str, str]]:
+    parts, step = result.parts_ms, result.step_ms["ours"]
+    wait = 1e3 * result.data_wait_frac * result.batch[0] * result.processes / result.samples_per_sec
+    yield "data wait", f"{wait:.2f} ms", f"{result.data_wait_frac:6.1%}"
+    for name in (
+        "host to device",
+        "forward",
+        "warp",
+        "losses",
+        "true warp, doubt",
+        "backward",
+        "clip",
+        "optimizer",
+    ):
+        yield name, f"{parts[name]:.2f} ms", f"{parts[name] / step:6.1%}"
+    logging = parts["logging"]
+    share = logging / result.log_every / step
+    yield "logging", f"{logging:.2f} ms", f"{share:6.1%}, once in {result.log_every} steps"
+    yield "checkpoint", f"{parts['checkpoint']:.2f} ms", "a save"
+    if "drawing or decoding" in parts:
+        yield "drawing or decoding", f"{parts['drawing or decoding']:.2f} ms", "a sample, one core"
+
+
+def _resource_rows(result: Result) -> Iterator[tuple[str, str, str]]:
+    if result.peak_bytes:
+        ours, bare = (result.peak_bytes[name] / _MB for name in ("ours", "bare"))
+        ratio = f"{ours / bare:.2f} × the bare network's {bare:.1f} MB"
+        yield "peak memory of a step", f"{ours:.1f} MB", ratio
+    syncs = result.host_syncs_per_step
+    yield "waits for the GPU a step", "CPU: none to count" if syncs is None else str(syncs), ""
+
+
+def _table(rows: Iterator[tuple[str, str, str]]) -> list[str]:
+    return [f"  {name:<42}{value:>12}  {note}".rstrip() for name, value, note in rows]
+
+
+def format_targets(results: Mapping[str, Result]) -> str:
+    """One line a case: the ratios that the step is judged by."""
+    lines = [f"{'':<26}{'ours/bare':>10}{'peer/bare':>10}{'ours/peer':>10}{'by hand':>9}{'mem':>6}"]
+    for name, result in results.items():
+        ratios, peaks = result.ratios, result.peak_bytes
+        peer = ratios["ours/bare"] / ratios["ours/peer"]
+        memory = f"{peaks['ours'] / peaks['bare']:6.2f}" if peaks else "     –"
+        lines.append(
+            f"{name:<26}{ratios['ours/bare']:10.3f}{peer:10.3f}{ratios['ours/peer']:10.3f}"
+            f"{ratios['ours/accelerate']:9.3f}{memory}"
+        )
+    return "\n".join(lines)
