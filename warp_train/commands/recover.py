@@ -35,6 +35,12 @@ estimate of their mean error in px of the pair, and "ok", whether that is small 
 (0.14 px of a photo 480 px long, of a longer one in proportion). Lens columns of a manifest are not
 looked at.
 
+Where eight parameters leave more over than registration is unsure of, and the whole warp is sure,
+the line holds also "profile" (33 numbers) and "profile_error_px", an estimate of the mean error of
+lens and profile together. A corrected position at distance r from the lens's centre is then read
+farther out, by "profile" at r, than the lens says: all in half diagonals, for r = 0, 1/32, ... 1,
+and linear between. data.warps uses lens and profile; where there is none, the lens if it is "ok".
+
 Started again, the command goes on where it was: pairs that have a line are left alone, except those
 that failed. The exit code is 1 if a pair could not be read; its line says why, under "error".
 """
@@ -134,4 +140,4 @@ def _line(record: dict[str, Any]) -> str:
 def _outcome(record: dict[str, Any]) -> str:
     if "error" in record:
         return "failed"
-    return "recovered" if record["ok"] else "too uncertain"
+    return "recovered" if record["ok"] or "profile" in record else "too uncertain"

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from warp_train.data.decoding import BadSample, Photo, decode_image
-from warp_train.data.frames import cover_sides, fit_image, fit_lens, is_across
+from warp_train.data.frames import cover_sides, fit_image, fit_lens, fit_ratio, is_across
 from warp_train.data.samples import Image
 from warp_train.data.sources.files import Item
 from warp_train.data.sources.manifest import PairItem
@@ -22,7 +22,8 @@ class Encoded(NamedTuple):
     files: dict[str, bytes]
     """By what follows the key in their names, such as `target.jpg`."""
     about: dict[str, Any]
-    """`image_id`, `group`, `orig_size`, and of a pair `params` (None: unknown) and `extra`."""
+    """`image_id`, `group`, `orig_size`, and of a pair `params` (None: unknown), `extra`, and
+    perhaps `profile` (its values and its unit)."""
 
 
 def encode(item: Item, size: tuple[int, int]) -> Encoded:
@@ -41,7 +42,11 @@ def _pair(item: PairItem, size: tuple[int, int]) -> Encoded:
     bent, straight = (fit_image(p.pixels, upright, p.extent) for p in (source, target))
     files = {"input.ppm": _written(bent, "PPM"), "target.ppm": _written(straight, "PPM")}
     known = None if np.isnan(params).any() else params.tolist()
-    return Encoded(files, {**_about(item, source), "params": known, "extra": dict(item.extra)})
+    about = {**_about(item, source), "params": known, "extra": dict(item.extra)}
+    if item.profile is not None:
+        values, unit = item.profile.rescaled(fit_ratio(source.full_size, upright))
+        about["profile"] = [values.tolist(), unit]
+    return Encoded(files, about)
 
 
 def _photo(item: Item, size: tuple[int, int]) -> Encoded:

@@ -72,6 +72,7 @@ def dataset_digest(splits: Iterable[Iterable[Item]]) -> str:
             known: list[Any] = [item.image_id, item.group, list(map(_state, files_of(item)))]
             if isinstance(item, PairItem):
                 known += [item.params.tolist(), dict(item.extra)]
+                known += [item.profile.values.tolist()] if item.profile else []
             digest.update(json.dumps(known).encode() + b"\n")
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from warp_train.data.config import DataConfig
+from warp_train.data.profiles import Profile
 from warp_train.data.samples import UNKNOWN_LENS
 from warp_train.data.shards.layout import SPLITS, Cache, read_cache
 from warp_train.data.shards.members import INDEX_SUFFIX, SHARD_SUFFIX
@@ -84,6 +85,7 @@ def _photo(shard: Path, row: dict[str, Any]) -> Item:
 
 def _pair(shard: Path, row: dict[str, Any]) -> PairItem:
     (source, _, _), (target, _, _) = row["files"]
+    values, unit = row.get("profile", (None, 1.0))
     return PairItem(
         row["image_id"],
         row["group"],
@@ -91,6 +93,7 @@ def _pair(shard: Path, row: dict[str, Any]) -> PairItem:
         shard / source,
         UNKNOWN_LENS if row["params"] is None else np.array(row["params"]),
         extra=row["extra"],
+        profile=None if values is None else Profile(np.array(values), unit),
         orig_size=_size(row),
     )
 

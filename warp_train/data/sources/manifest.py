@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from warp_train.data.lenses import Array
+from warp_train.data.profiles import Profile
 from warp_train.data.samples import RESERVED_KEYS, UNKNOWN_LENS
 from warp_train.data.sources.files import Item, list_images
 from warp_train.data.splits import group_of, id_of
@@ -32,6 +33,8 @@ class PairItem(Item):
     split: str = ""
     """`train`, `val`, or empty where the manifest does not say."""
     extra: Mapping[str, str | float] = field(default_factory=dict)
+    profile: Profile | None = None
+    """What `params` leave over of the warp, where that is known."""
 
 
 def find_pairs(root: Path, key: str) -> list[PairItem]:

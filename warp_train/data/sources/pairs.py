@@ -9,18 +9,21 @@ one, else text.
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from warp_train.data.decoding import BadSample, decode_image
 from warp_train.data.frames import (
     cover_sides,
     fit_image,
     fit_lens,
+    fit_ratio,
     is_across,
     mirror_image,
     mirror_lens,
     turn_image,
     turn_lens,
 )
+from warp_train.data.profiles import NO_PROFILE, profiled_grid
 from warp_train.data.samples import Sample, SampleKey, make_sample
 from warp_train.data.sources.files import FileSource
 from warp_train.data.sources.manifest import PairItem
@@ -29,7 +32,11 @@ _SALT = 0xBA13
 
 
 class Pairs(FileSource[PairItem]):
-    """Photo pairs brought to `size`: turned, cropped about the centre and scaled, lens included."""
+    """Photo pairs brought to `size`: turned, cropped about the centre and scaled, lens included.
+
+    If the lens of any pair has a profile, every sample has a `target_grid`, NaN where the warp is
+    unknown.
+    """
 
     def __init__(
         self, items: Sequence[PairItem], size: tuple[int, int], *, seed: int, flip: bool
@@ -39,6 +46,7 @@ class Pairs(FileSource[PairItem]):
         self.size = size
         self.seed = seed
         self.flip = flip
+        self.has_grids = any(item.profile is not None for item in items)
 
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
@@ -59,4 +67,8 @@ class Pairs(FileSource[PairItem]):
         orig_size = item.orig_size or source.full_size
         bent, straight = frames
         sample = make_sample(bent, straight, params, item.image_id, orig_size, key.index)
+        if self.has_grids:
+            profile = item.profile or NO_PROFILE
+            in_frame = profile.rescaled(fit_ratio(source.full_size, size))
+            sample["target_grid"] = torch.from_numpy(profiled_grid(params, in_frame, *self.size))
         return {**item.extra, **sample}

@@ -3,21 +3,35 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from warp_train.data.lenses import Array
+from warp_train.data.profiles import Profile
 from warp_train.data.samples import UNKNOWN_LENS
 from warp_train.data.sources.manifest import PairItem
 from warp_train.errors import WarpTrainError
 from warp_train.geometry import PARAM_NAMES
 
 
-def read_warps(path: Path) -> dict[str, Array]:
-    """The lens of each pair by its image id: NaN where it could not be recovered, or not surely.
+class Warp(NamedTuple):
+    """What a line of `recover` says of a pair."""
+
+    params: Array
+    """NaN where the lens could not be recovered, or not surely, and has no profile."""
+    profile: Profile | None = None
+    """What the lens leaves over."""
+
+
+_UNKNOWN = Warp(UNKNOWN_LENS)
+_LEAST_RADII = 2
+
+
+def read_warps(path: Path) -> dict[str, Warp]:
+    """The warp of each pair by its image id.
 
     Raises WarpTrainError, naming file and line, for what is not a line of `recover`.
     """
@@ -25,22 +39,22 @@ def read_warps(path: Path) -> dict[str, Array]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise WarpTrainError(f"data.warps: {path}: cannot be read: {error}") from error
-    warps: dict[str, Array] = {}
+    warps: dict[str, Warp] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"data.warps: {path}, line {number}"
-        image_id, lens = _warp(line, where)
+        image_id, warp = _warp(line, where)
         if image_id in warps:
             raise WarpTrainError(f"{where}: a second line for image_id '{image_id}'")
-        warps[image_id] = lens
+        warps[image_id] = warp
     return warps
 
 
 def with_warps(
     train: Sequence[PairItem], val: Sequence[PairItem], path: Path
 ) -> tuple[list[PairItem], list[PairItem]]:
-    """Both lists with the lenses of a file of warps, which goes before a manifest's.
+    """Both lists with the warps of a file of them, which goes before a manifest's.
 
     Raises WarpTrainError where the file names none of the pairs, or one of an id that is in both.
     """
@@ -55,14 +69,16 @@ def with_warps(
     if not (ids[0] | ids[1]) & warps.keys():
         shown = f"; the first pair is '{train[0].image_id}'" if train else ""
         raise WarpTrainError(f"data.warps: {path}: names none of the pairs{shown}")
-    first, second = (
-        [dataclasses.replace(i, params=warps.get(i.image_id, i.params)) for i in items]
-        for items in (train, val)
-    )
+    first, second = ([_with(item, warps) for item in items] for items in (train, val))
     return first, second
 
 
-def _warp(line: str, where: str) -> tuple[str, Array]:
+def _with(item: PairItem, warps: Mapping[str, Warp]) -> PairItem:
+    warp = warps.get(item.image_id)
+    return dataclasses.replace(item, **warp._asdict()) if warp else item
+
+
+def _warp(line: str, where: str) -> tuple[str, Warp]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -71,21 +87,35 @@ def _warp(line: str, where: str) -> tuple[str, Array]:
     if not isinstance(image_id, str) or not image_id:
         raise WarpTrainError(f"{where}: must be an object with an 'image_id'")
     if "error" in row:
-        return image_id, UNKNOWN_LENS
+        return image_id, _UNKNOWN
     lens = _lens(row.get("params"), where)
     if not isinstance(row.get("ok"), bool):
         raise WarpTrainError(f"{where}: 'ok' must be true or false, got {row.get('ok')!r}")
-    return image_id, lens if row["ok"] else UNKNOWN_LENS
+    if "profile" in row:  # written only where it is sure, also if the lens alone is not near enough
+        return image_id, Warp(lens, _profile(row["profile"], where))
+    return image_id, Warp(lens) if row["ok"] else _UNKNOWN
 
 
 def _lens(params: Any, where: str) -> Array:
-    numbers = params if isinstance(params, list) else []
-    good = all(
-        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
-    )
-    if len(numbers) != len(PARAM_NAMES) or not good or not numbers[-1] > 0:
+    lens = _numbers(params)
+    if len(lens) != len(PARAM_NAMES) or not lens[-1] > 0:
         raise WarpTrainError(
             f"{where}: 'params' must be eight numbers ({', '.join(PARAM_NAMES)}) with s above 0"
         )
-    lens: Array = np.array(numbers, dtype=np.float64)
     return lens
+
+
+def _profile(values: Any, where: str) -> Profile:
+    profile = _numbers(values)
+    if len(profile) < _LEAST_RADII:
+        raise WarpTrainError(f"{where}: 'profile' must be two numbers or more, at radii 0 to 1")
+    return Profile(profile)
+
+
+def _numbers(values: Any) -> Array:
+    """What a list of finite numbers holds; nothing where `values` is none."""
+    numbers = values if isinstance(values, list) else []
+    good = all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
+    )
+    return np.array(numbers if good else [], dtype=np.float64)

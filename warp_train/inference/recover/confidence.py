@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from warp_train.data.lenses import backward_map
+from warp_train.data.lenses import Array, Points
 from warp_train.inference.recover.field import (
     SIZE,
     Field,
@@ -16,14 +18,19 @@ from warp_train.inference.recover.field import (
     derivatives,
     place,
 )
-from warp_train.inference.recover.frames import Frames, lattice
+from warp_train.inference.recover.frames import Frames, Geometry, lattice
 from warp_train.inference.recover.refine import View, normal_equations
+
+Warp = Callable[[Array, Array], Points]
+"""Where corrected points are read, both in half diagonals."""
 
 _INFLATION = 2.5
 """Noise is not independent between neighbouring pixels, nor quite normal: measured on photos."""
 _DRIFT_SHARE = 0.6
 """Of what blocks still move: part of it is noise that their own equations do not know of."""
 _BLOCKS = 8
+_MESH = 65
+"""Points a side: lenses and profiles bend gently."""
 _SAMPLES = 8
 """Every so many-th pixel of the frame, for means over it."""
 
@@ -40,21 +47,30 @@ def registration_error(frames: Frames, field: Field, view: View) -> float:
     return float(np.hypot(spread, drift))
 
 
-def lens_error(frames: Frames, field: Field, params: Floats) -> float:
-    """Mean distance between a lens and the field that it stands for, in half diagonals."""
+def distance(frames: Frames, field: Field, warp: Warp) -> float:
+    """Mean distance between a warp and the field that it stands for, in half diagonals."""
     x, y = samples(frames)
     placed = place(field, x, y)
-    found = backward_map(params, x.astype(np.float64), y.astype(np.float64))
+    found = warp(x.astype(np.float64), y.astype(np.float64))
     return float(np.hypot(found[0] - placed.x, found[1] - placed.y).mean())
 
 
-def folds(frames: Frames, params: Floats) -> bool:
-    """Whether the lens reads some part of the frame backwards."""
-    x, y = (plane.astype(np.float64) for plane in lattice(frames.geometry))
-    read_x, read_y = backward_map(params, x, y)
+def folds(frames: Frames, warp: Warp) -> bool:
+    """Whether it reads some part of the frame backwards."""
+    read_x, read_y = warp(*_mesh(frames.geometry))
     across = np.diff(read_x, axis=1)[:-1] * np.diff(read_y, axis=0)[:, :-1]
     down = np.diff(read_y, axis=1)[:-1] * np.diff(read_x, axis=0)[:, :-1]
     return bool((across - down <= 0).any())
+
+
+@lru_cache(maxsize=32)
+def _mesh(geometry: Geometry) -> Points:
+    """Points spread over the frame, its border included, in half diagonals."""
+    rows, columns = (
+        np.unique(np.linspace(0, count - 1, _MESH).round().astype(int)) for count in geometry[:2]
+    )
+    x, y = (plane[np.ix_(rows, columns)].astype(np.float64) for plane in lattice(geometry))
+    return x, y
 
 
 def samples(frames: Frames) -> tuple[Plane, Plane]:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
+from warp_train.data.lenses import backward_map
+from warp_train.data.profiles import Profile, profiled_map
 from warp_train.data.samples import Image
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.inference.recover.confidence import (
+    distance,
     folds,
-    lens_error,
     registration_error,
     samples,
 )
-from warp_train.inference.recover.field import Field, Floats, Plane, nearest_lens, plain_field
+from warp_train.inference.recover.field import (
+    Field,
+    Floats,
+    Plane,
+    left_over,
+    nearest_lens,
+    plain_field,
+)
 from warp_train.inference.recover.frames import Frames, as_plane, pyramid
 from warp_train.inference.recover.refine import View, correlation, refine
 from warp_train.inference.recover.start import best_starts
@@ -39,6 +49,16 @@ _STEPS = 8
 
 
 @dataclass(frozen=True)
+class SureProfile:
+    """What makes the lens exact."""
+
+    values: Floats
+    """`[33]`: see `warp_train.data.profiles`."""
+    error_px: float
+    """As the lens's, of both together."""
+
+
+@dataclass(frozen=True)
 class Recovery:
     """What registration found."""
 
@@ -48,6 +68,8 @@ class Recovery:
     """Estimate of the lens's mean end-point error, in px of the whole photo."""
     ok: bool
     """Whether that is small enough to learn from."""
+    profile: SureProfile | None = None
+    """Where the lens leaves something over that is surely known."""
 
 
 def recover_lens(bent: Image, straight: Image, full: tuple[int, int]) -> Recovery:
@@ -63,13 +85,31 @@ def recover_lens(bent: Image, straight: Image, full: tuple[int, int]) -> Recover
     params = nearest_lens(field, *(plane.ravel().astype(np.float64) for plane in samples(top)))
     if params is None:
         return Recovery(np.array(IDENTITY_PARAMS), _UNKNOWN * half, False)
-    error = np.hypot(registration_error(top, field, view), lens_error(top, field, params))
-    seen = float(view.inside.mean())
-    if correlation(top, view) < _LEAST_CORRELATION or seen < _LEAST_SEEN:
-        error = max(error, _UNKNOWN)
-    error_px = float(min(error, 1.0)) * half
+    lens = partial(backward_map, params)
+    registered, left = registration_error(top, field, view), distance(top, field, lens)
+    floor = 0.0 if _matches(top, view) else _UNKNOWN
+    error_px = min(max(float(np.hypot(registered, left)), floor), 1.0) * half
     allowed = LARGEST_ERROR_PX * max(1.0, max(full) / LARGEST_ERROR_SIDE)
-    return Recovery(params, error_px, error_px <= allowed and not folds(top, params))
+    ok = error_px <= allowed and not folds(top, lens)
+    if left <= registered or max(registered, floor) * half > allowed:
+        return Recovery(params, error_px, ok)
+    return Recovery(params, error_px, ok, _profile(top, field, params, registered, half))
+
+
+def _matches(frames: Frames, view: View) -> bool:
+    seen = float(view.inside.mean())
+    return correlation(frames, view) >= _LEAST_CORRELATION and seen >= _LEAST_SEEN
+
+
+def _profile(
+    frames: Frames, field: Field, params: Floats, registered: float, half: float
+) -> SureProfile | None:
+    """None where the whole would fold."""
+    values = left_over(field, params)
+    whole = partial(profiled_map, params, Profile(values))
+    if folds(frames, whole):
+        return None
+    return SureProfile(values, float(np.hypot(registered, distance(frames, field, whole))) * half)
 
 
 def _registered(levels: list[Frames]) -> tuple[Field, View]:

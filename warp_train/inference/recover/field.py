@@ -18,12 +18,15 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
+from warp_train.data.lenses import backward_map
+
 Floats = NDArray[np.float64]
 Plane = NDArray[np.float32]
 
 DEGREE = 6
 SIZE = DEGREE + 5
 """Unknowns: the profile's coefficients, then `P` (x, y), then `c` (x, y)."""
+_RADII = 33
 PRIOR = np.array([1, 1, 0.3, 0.05, 0.02, 0.01, 0.005, 0.02, 0.02, 0.1, 0.1])
 """Standard deviations of the unknowns about the undistorted frame. They decide what the picture
 does not: an undistorting lens has no centre, a bare corner no profile."""
@@ -132,6 +135,19 @@ def nearest_lens(field: Field, x: Floats, y: Floats) -> Floats | None:
     p2, p1 = field.tangent * s * s
     lens: Floats = np.array([k1, k2, k3, p1, p2, *field.centre, s])
     return lens
+
+
+def left_over(field: Field, params: Floats) -> Floats:
+    """`[33]`: how much farther out than its nearest lens a field reads, at radii from 0 to 1.
+
+    `δ` of `warp_train.data.profiles`: there the lens and this, linear between these radii, are the
+    field to a few hundredths of what the lens leaves over.
+    """
+    radii = np.linspace(0, 1, _RADII)
+    radial_part = params * (1, 1, 1, 0, 0, 0, 0, 1)
+    read, _ = backward_map(radial_part, radii, np.zeros(_RADII))
+    profile: Floats = radii * chebyshev.chebval(2 * radii - 1, field.profile) - read
+    return profile
 
 
 def _chebyshev(t: Plane, degree: int) -> list[Plane]:

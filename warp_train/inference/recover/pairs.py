@@ -6,12 +6,18 @@ import contextlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from warp_train.inference.worker_pool import Died, run_jobs
 
+if TYPE_CHECKING:
+    from warp_train.data.decoding import Photo
+    from warp_train.data.samples import Image
+    from warp_train.inference.recover.estimate import Recovery
+
 Record = dict[str, Any]
-"""A line: `image_id`, `params` [8], `error_px` and `ok`; or `image_id` and `error`."""
+"""A line: `image_id`, `params` [8], `error_px` and `ok`, where it has one also `profile` [33] and
+`profile_error_px`; or `image_id` and `error`."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,7 @@ def recover_files(job: Job) -> Record:
 
 
 def _recover(job: Job) -> Record:
-    import cv2
-
     from warp_train.data.decoding import BadSample, decode_image
-    from warp_train.data.samples import as_image
     from warp_train.inference.recover.estimate import WORKING_SIDE, recover_lens
 
     bent, straight = (decode_image(path, WORKING_SIDE) for path in (job.bent, job.straight))
@@ -67,18 +70,33 @@ def _recover(job: Job) -> Record:
         (h, w), (th, tw) = bent.full_size, straight.full_size
         raise BadSample(job.bent, f"is {w}x{h} px, but its target {tw}x{th}")
     # Only JPEGs come back reduced: beside one, another format is brought to its size.
-    height, width = min(bent.pixels.shape[:2], straight.pixels.shape[:2])
-    first, second = (
-        as_image(cv2.resize(photo.pixels, (width, height), interpolation=cv2.INTER_AREA))
-        for photo in (bent, straight)
-    )
-    found = recover_lens(first, second, bent.full_size)
-    return {
+    size = min(bent.pixels.shape[:2], straight.pixels.shape[:2])
+    first, second = (_of_size(photo, size) for photo in (bent, straight))
+    return _line(job, recover_lens(first, second, bent.full_size))
+
+
+def _of_size(photo: Photo, size: tuple[int, ...]) -> Image:
+    """All of the photo and nothing beside it: a reduction that did not come out even is mended."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    height, width = size
+    picture = Pillow.fromarray(photo.pixels)
+    kernel = Pillow.Resampling.HAMMING
+    return np.asarray(picture.resize((width, height), kernel, box=photo.extent))
+
+
+def _line(job: Job, found: Recovery) -> Record:
+    line = {
         "image_id": job.image_id,
         "params": [float(f"{value:.9g}") for value in found.params],
         "error_px": round(found.error_px, 4),
         "ok": found.ok,
     }
+    if found.profile is not None:
+        line["profile"] = [round(float(value), 7) for value in found.profile.values]
+        line["profile_error_px"] = round(found.profile.error_px, 4)
+    return line
 
 
 def _load() -> Callable[[Job], Record]:
