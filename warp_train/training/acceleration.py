@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shutil
 from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 
+from warp_train.errors import WarpTrainError
 from warp_train.recipe_sections import TrainConfig
 
 log = logging.getLogger("warp_train")
@@ -22,8 +24,15 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
     A device that is missing falls back to the CPU, and a precision that the device cannot do to
     float32, each with a warning. Gradient accumulation and the scheduler are the loop's own: the
     order of samples and the learning rate must not depend on how many processes there are.
+
+    Raises:
+        WarpTrainError: the network is to be compiled for a CPU, and there is no compiler.
     """
     cpu = _on_cpu(train)
+    if train.compile and cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise WarpTrainError(
+            "train.compile: needs a C++ compiler on the CPU, g++ or what CXX names, and there is none"
+        )
     # A chain's stages may differ in precision; the process group stays.
     AcceleratorState._reset_state()
     return Accelerator(

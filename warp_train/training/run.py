@@ -129,6 +129,8 @@ def start_run(
     scheduler = build_scheduler(optimizer, recipe.scheduler, total_steps)
     ema = Ema(model, recipe.train.ema_decay) if recipe.train.ema_decay else None
     disk = Disk(recipe.checkpoint.on_error)
+    if recipe.train.compile:
+        model.compile()  # type: ignore[no-untyped-call]  # in place: names of weights stay
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
     run = Run(
         recipe,

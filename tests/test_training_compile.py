@@ -1,0 +1,75 @@
+"""`train.compile`: the network that is trained stays the same, and so do its files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from runs_helpers import STAGES, losses, one_line_error, train
+from safetensors.torch import load_file
+from torch import nn
+
+from warp_train.models import HybridModel
+from warp_train.models.heads_plumbline import SWIFT
+
+# Inductor takes minutes on a CPU. What may fail in this code comes before it: capturing all of the
+# network, forwards and backwards, as one graph.
+BACKEND = "aot_eager"
+
+
+def test_the_network_is_one_graph_with_the_same_results() -> None:
+    torch.manual_seed(0)
+    model = HybridModel()
+    with torch.no_grad():  # as training would open them
+        model.parametric_head.plumb_line.gates.fill_(1 / SWIFT)
+        model.parametric_head.filling.fill_(1 / SWIFT)
+    image = torch.rand(2, 3, 64, 96)
+    compiled = torch.compile(model, backend=BACKEND, fullgraph=True)
+    results = []
+    for network in (model, compiled):
+        model.zero_grad()
+        out = network(image)
+        (out["params"].square().sum() + out["residual_flow"].sum() + out["doubt"].sum()).backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        results.append((out["params"], out["residual_flow"], out["doubt"], *gradients))
+    assert len(results[0]) > 10
+    for eager, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, eager, atol=1e-5, rtol=1e-3)
+
+
+def test_a_compiled_run_trains_and_saves_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = ("train.max_steps=3", "init_from=null", "validate.every_epochs=null")
+    compiled: list[nn.Module] = []
+
+    def compile_(model: nn.Module) -> None:
+        compiled.append(model)
+        nn.Module.compile(model, backend=BACKEND)
+
+    monkeypatch.setattr(HybridModel, "compile", compile_)
+    for name in ("false", "true"):
+        more = (
+            f"train.compile={name}",
+            f"run_name=run-{name}",
+            "train.max_steps=3",
+            "init_from=null",
+        )
+        assert train(STAGES[1], tmp_path, *more) == 0
+    assert len(compiled) == 1
+    (_, eager), (_, other) = (
+        zip(*losses(tmp_path / f"run-{name}"), strict=True) for name in ("false", "true")
+    )
+    assert other == pytest.approx(eager, rel=1e-4)
+    weights, others = (
+        load_file(tmp_path / f"run-{name}" / "last" / "model.safetensors")
+        for name in ("false", "true")
+    )
+    assert weights.keys() == others.keys()
+
+
+def test_without_a_compiler_a_line_says_so_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert train(STAGES[0], tmp_path, "train.compile=true", "train.device=cpu") == 1
+    assert "train.compile: needs a C++ compiler" in one_line_error(capsys)
