@@ -39,7 +39,7 @@ def test_the_network_is_one_graph_with_the_same_results() -> None:
 def test_a_compiled_run_trains_and_saves_as_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    same = ("train.max_steps=3", "init_from=null", "validate.every_epochs=null")
+    few = ("train.max_steps=2", "init_from=null", "data.val_samples=4")
     compiled: list[nn.Module] = []
 
     def compile_(model: nn.Module) -> None:
@@ -48,12 +48,7 @@ def test_a_compiled_run_trains_and_saves_as_any_other(
 
     monkeypatch.setattr(HybridModel, "compile", compile_)
     for name in ("false", "true"):
-        more = (
-            f"train.compile={name}",
-            f"run_name=run-{name}",
-            "train.max_steps=3",
-            "init_from=null",
-        )
+        more = (f"train.compile={name}", f"run_name=run-{name}", *few)
         assert train(STAGES[1], tmp_path, *more) == 0
     assert len(compiled) == 1
     (_, eager), (_, other) = (
