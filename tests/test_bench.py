@@ -11,7 +11,7 @@ from runs_helpers import ROOT, SMALL, STAGES, one_line_error
 from warp_train.benchmark.bench import Result
 from warp_train.benchmark.peer import EagerPeer, warp_grid
 from warp_train.benchmark.probes import host_syncs, peak_bytes
-from warp_train.benchmark.report import change_first, format_result, format_targets
+from warp_train.benchmark.report import change_first, format_result, format_scale, format_targets
 from warp_train.benchmark.stopwatch import Stopwatch, interleave
 from warp_train.cli import main
 from warp_train.geometry import build_parametric_grid, fuse_grids, upsample_residual_flow
@@ -167,3 +167,20 @@ def test_the_peer_trains_on_every_term(known: bool) -> None:
     peer = EagerPeer(recipe, iter([batch] * 4), CPU)
     losses = [peer.step() for _ in range(4)]
     assert losses[-1] < losses[0]
+
+
+def test_what_grows_as_the_root_has_the_exponent_one_half() -> None:
+    grown = dataclasses.replace(RESULT, step_ms={**RESULT.step_ms, "ours": 200.0, "bare": 320.0})
+    head, first, second = format_scale({"as it is": RESULT, "batch × 4": grown}).splitlines()
+    assert head.split() == ["step", "exponent", "bare", "exponent", "peak"]
+    assert " ".join(first.split()) == "as it is 100.0 ms 80.0 ms 150 MB"
+    assert " ".join(second.split()) == "batch × 4 200.0 ms 0.50 320.0 ms 1.00 150 MB"
+
+
+def test_a_step_is_measured_as_it_grows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(STAGES[1], "--scale", "train.batch_size=1") == 0
+    *_, base, batch, pixels, samples = capsys.readouterr().out.splitlines()
+    assert base.startswith("as it is ")
+    for line, name in ((batch, "batch"), (pixels, "pixels"), (samples, "samples")):
+        assert line.startswith(f"{name} × 4 ")
+        float(line.split()[5])

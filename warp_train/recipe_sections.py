@@ -64,8 +64,8 @@ class TrainConfig(Section):
     GPU; `bf16` needs no loss scaling and suits recent GPUs and server CPUs; `auto`: `bf16` where
     the device computes in it, otherwise `no`."""
     compile: bool = False
-    """Compiles the network with `torch.compile`: minutes once, at the start of each stage, and steps
-    that differ by rounding. On a CPU it needs a C++ compiler."""
+    """Compiles the network with `torch.compile`: minutes once, at the start of each stage, and
+    steps that differ by rounding. On a CPU it needs a C++ compiler."""
     grad_accum_steps: Count = 1
     """Micro-batches per optimizer step, >= 1: a larger global batch in the same memory."""
     grad_clip: Positive | None = 1.0

@@ -1,5 +1,6 @@
 """What a user reads of a measurement: a table, and what to change first."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ _NOTABLE_WAIT = 0.05
 _NOTABLE_LOGGING = 0.03
 _NOTABLE_OVERHEAD = 1.3
 _MB = 1e6
+_GROWTH = 4
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -118,4 +120,19 @@ def format_targets(results: Mapping[str, Result]) -> str:
             f"{name:<26}{ratios['ours/bare']:10.3f}{peer:10.3f}{ratios['ours/peer']:10.3f}"
             f"{ratios['ours/accelerate']:9.3f}{memory}"
         )
+    return "\n".join(lines)
+
+
+def format_scale(results: Mapping[str, Result]) -> str:
+    """How a step grows: `cost ~ size ** exponent`, where the size is four times the first's."""
+    first, *_ = results.values()
+    lines = [f"{'':<14}{'step':>12}{'exponent':>10}{'bare':>12}{'exponent':>10}{'peak':>11}"]
+    for name, result in results.items():
+        row = f"{name:<14}"
+        for loop in ("ours", "bare"):
+            cost, before = result.step_ms[loop], first.step_ms[loop]
+            exponent = "" if result is first else f"{math.log(cost / before, _GROWTH):.2f}"
+            row += f"{cost:9.1f} ms{exponent:>10}"
+        peak = result.peak_bytes.get("ours")
+        lines.append(row + (f"{peak / _MB:8.0f} MB" if peak else f"{'–':>11}"))
     return "\n".join(lines)

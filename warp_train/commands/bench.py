@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from warp_train.recipe import Recipe
 
 _STEPS = 20
+_AS_IT_IS = "as it is"
 _TARGETS = {
     "tiny 8 × 256 × 256": ("model.backbone=tiny", "train.batch_size=8"),
     "resnet34 4 × 256 × 256": ("model.backbone=resnet34", "train.batch_size=4"),
@@ -40,6 +41,7 @@ examples:
   warp-train bench recipes/three_stages.yaml --stage stage1_param_only data.source=pairs data.root=D
   warp-train bench recipes/stage2_hybrid.yaml model.backbone=resnet34 train.mixed_precision=bf16
   warp-train bench recipes/stage2_hybrid.yaml --targets train.device=cpu --json targets.json
+  warp-train bench recipes/stage2_hybrid.yaml --scale --steps 5
   accelerate launch --config_file launch/multi_gpu.yaml -m warp_train bench RECIPE
 """
 
@@ -69,10 +71,16 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="time a straightforward implementation of the same terms beside it",
     )
-    bench.add_argument(
+    several = bench.add_mutually_exclusive_group()
+    several.add_argument(
         "--targets",
         action="store_true",
         help="the two cases of the README's table, with --peer, and their ratios in one table",
+    )
+    several.add_argument(
+        "--scale",
+        action="store_true",
+        help="how the step grows with four times the batch, the pixels and the drawn samples",
     )
 
 
@@ -80,13 +88,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `train` does
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which looks at memory, chats
     check_writable("--json", arguments.json)
-    cases = {"": ()} if not arguments.targets else _TARGETS
-    recipes = {
-        name: _stage(arguments, (*arguments.overrides, *more, _TARGET_SIZE) if more else ())
-        for name, more in cases.items()
-    }
+    recipes = _cases(arguments)
     from warp_train.benchmark.bench import bench
-    from warp_train.benchmark.report import as_json, format_result, format_targets
+    from warp_train.benchmark.report import as_json, format_result, format_scale, format_targets
 
     results = {}
     for name, recipe in recipes.items():
@@ -97,18 +101,38 @@ def _bench(arguments: argparse.Namespace) -> int:
             print(format_result(results[name]), flush=True)
     if rank() == 0 and arguments.targets:
         print(f"\n{format_targets(results)}")
+    if rank() == 0 and arguments.scale:
+        print(f"\n{format_scale(results)}")
     if rank() == 0 and arguments.json:
         figures = {name: as_json(result) for name, result in results.items()}
-        content = figures if arguments.targets else figures[""]
+        content = figures if len(figures) > 1 else figures[_AS_IT_IS]
         write_result("--json", arguments.json, json.dumps(content, indent=2) + "\n")
     return 0
 
 
-def _stage(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> Recipe:
-    """The recipe, or the stage of the chain that `--stage` names."""
+def _cases(arguments: argparse.Namespace) -> dict[str, Recipe]:
+    """What is measured one after the other, by name."""
+    if arguments.targets:
+        return {name: _stage(arguments, (*more, _TARGET_SIZE)) for name, more in _TARGETS.items()}
+    recipe = _stage(arguments)
+    cases = {_AS_IT_IS: recipe}
+    if arguments.scale:
+        height, width = recipe.data.size
+        larger = {
+            "batch × 4": f"train.batch_size={4 * recipe.train.batch_size}",
+            "pixels × 4": f"data.size=[{2 * height},{2 * width}]",
+        }
+        if recipe.data.source == "scenes":
+            larger["samples × 4"] = f"data.train_samples={4 * recipe.data.train_samples}"
+        cases |= {name: _stage(arguments, (more,)) for name, more in larger.items()}
+    return cases
+
+
+def _stage(arguments: argparse.Namespace, more: tuple[str, ...] = ()) -> Recipe:
+    """The recipe, or the stage of the chain that `--stage` names; `more` overrides the rest."""
     from warp_train.recipe import Recipe, load_recipe
 
-    recipe = load_recipe(arguments.recipe, overrides or arguments.overrides)
+    recipe = load_recipe(arguments.recipe, (*arguments.overrides, *more))
     stages = (recipe,) if isinstance(recipe, Recipe) else recipe.stages
     if arguments.stage is None:
         return stages[-1]

@@ -31,7 +31,7 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
     cpu = _on_cpu(train)
     if train.compile and cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise WarpTrainError(
-            "train.compile: needs a C++ compiler on the CPU, g++ or what CXX names, and there is none"
+            "train.compile: there is no C++ compiler (g++, or what CXX names), which a CPU needs"
         )
     # A chain's stages may differ in precision; the process group stays.
     AcceleratorState._reset_state()

@@ -130,7 +130,7 @@ def start_run(
     ema = Ema(model, recipe.train.ema_decay) if recipe.train.ema_decay else None
     disk = Disk(recipe.checkpoint.on_error)
     if recipe.train.compile:
-        model.compile()  # type: ignore[no-untyped-call]  # in place: names of weights stay
+        model.compile()  # in place: the names of the weights stay
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
     run = Run(
         recipe,
