@@ -43,7 +43,7 @@ def _offences(tree: ast.AST) -> list[str]:
             module = str(node.module)
             found += [module] if module.split(".")[0] in MODULES else []
             found += [f"{module}.{n.name}" for n in node.names if (module, n.name) in METHODS]
-        elif isinstance(node, ast.Name) and node.id in CALLS:
+        elif isinstance(node, ast.Name) and node.id in CALLS and isinstance(node.ctx, ast.Load):
             found.append(node.id)
         elif isinstance(node, ast.Attribute) and (ast.unparse(node.value), node.attr) in METHODS:
             found.append(ast.unparse(node))
