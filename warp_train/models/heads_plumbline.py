@@ -26,8 +26,8 @@ _MODES = ((-0.136, 0.032, 0.022), (0.039, 0.0, 0.031), (-0.091, 0.120, -0.042))
 _WIDENING = (30.0, 10.0, 4.0, 2.0)  # of the tolerance, step by step before the last
 _NUDGE = 0.02  # of a mode: for slopes by differences, far above rounding
 _LARGEST_STEP = 1.0  # of a mode, but for the last
-# Of a curvature, as a feature and as a weight. Were the clearest edges trusted as far as they fit, the
-# first solutions would rest on a handful, and rounding would decide between them.
+# Of a curvature, as a feature and as a weight. Were the clearest edges trusted as far as they fit,
+# the first solutions would rest on a handful, and rounding would decide between them.
 _LEAST_VARIANCE = 0.05**2, 0.4**2
 SWIFT = 30.0  # how many times faster than a weight a scalar may move: a few have far to go
 
