@@ -93,10 +93,7 @@ def test_one_process_goes_on_for_two_with_the_same_samples(whole: Path, tmp_path
     ask(rank_of(launcher, 0))
     launcher.communicate(timeout=STATED_TIMEOUT_S)
     assert train(STAGE, tmp_path, *MORE, "--resume-from", "auto") == 0
-    resumed, unbroken = losses(tmp_path / STAGE), losses(whole)
-    assert [step for step, _ in resumed] == [step for step, _ in unbroken]
-    # Other samples would be off by tenths at once; rounding parts the two later, by and by.
-    for (step, value), (_, expected) in list(zip(resumed, unbroken, strict=True))[:20]:
+    for (step, value), (_, expected) in zip(losses(tmp_path / STAGE), losses(whole), strict=True):
         assert value == pytest.approx(expected, rel=1e-4), step
 
 

@@ -47,6 +47,25 @@ def test_a_straight_line_bends_as_its_second_differences_say(lens: tuple[float, 
     np.testing.assert_allclose(got[0].numpy(), expected, atol=2e-5)
 
 
+FOLDS = ((-0.5, 0.0, 0.0), (-0.45, 0.1, 0.0), (0.2, -0.6, 0.0), (-0.3, 0.15, -0.05))
+
+
+@pytest.mark.parametrize("lens", FOLDS)
+def test_where_a_lens_folds_nothing_runs_wild(lens: tuple[float, ...]) -> None:
+    # On its way to a lens the solver tries such ones. A curvature that jumps there would let the
+    # rounding of one edge decide where all of them lead.
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(1, 4000, 2, generator=generator, dtype=torch.float64) * 2 - 1
+    points = points[:, points[0].norm(dim=1) < 1]
+    angle = torch.rand(points.shape[:2], generator=generator, dtype=torch.float64) * 2 * math.pi
+    normals = torch.stack((angle.cos(), angle.sin()), -1)
+    radial = torch.tensor([lens], dtype=torch.float64)
+    curvature = line_curvature(points, normals, radial)
+    assert curvature.abs().max() <= 3
+    nudged = line_curvature(points, normals, radial + 1e-7)
+    assert (nudged - curvature).abs().max() < 1e-7 * 5000
+
+
 @pytest.mark.parametrize("size", [(256, 384), (384, 256), (300, 300)])
 def test_the_covering_zoom_is_the_one_that_training_photos_are_made_with(
     size: tuple[int, int],

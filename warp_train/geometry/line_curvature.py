@@ -17,9 +17,11 @@ from torch import Tensor
 from warp_train.geometry.coordinates import full_precision
 
 _INVERSION_STEPS = 4
-_LEAST_SLOPE = 0.15  # of the radial curve: below, a lens is about to fold, and Newton leaves
+_LEAST_SLOPE = 0.3  # of the radial curve: below, a lens is about to fold, and Newton leaves
+_LARGEST_STEP = 0.1  # of the corrected radius, in half diagonals: without a root, Newton runs wild
 _FARTHEST = 2.0  # corrected radius, in half diagonals
-_LEAST_STRETCH = 0.05
+_LEAST_STRETCH = 0.2
+_MOST_CURVATURE = 3.0  # no line through a lens that does not fold; beyond, what a fold would say
 
 
 @full_precision
@@ -32,7 +34,8 @@ def line_curvature(points: Tensor, normals: Tensor, radial: Tensor) -> Tensor:
         radial: `[B, 3]`: k1, k2, k3.
 
     Returns:
-        `[B, N]` in 1 / half diagonal, positive where the image bends to the side of its normal.
+        `[B, N]` in 1 / half diagonal, positive where the image bends to the side of its normal;
+        -3 … 3, the bounds where the lens folds.
     """
     k1, k2, k3 = (k.unsqueeze(-1) for k in radial.unbind(-1))
     x, y = points.unbind(-1)
@@ -49,7 +52,8 @@ def line_curvature(points: Tensor, normals: Tensor, radial: Tensor) -> Tensor:
     v_x, v_y = (-n_y - pull * u_x) / gain, (n_x - pull * u_y) / gain
     u_v, v_v = u_x * v_x + u_y * v_y, v_x * v_x + v_y * v_y
     outwards = 2 * first * v_v + 4 * second * u_v * u_v
-    return 4 * first * u_v * (v_x * n_x + v_y * n_y) + outwards * (u_x * n_x + u_y * n_y)
+    curvature = 4 * first * u_v * (v_x * n_x + v_y * n_y) + outwards * (u_x * n_x + u_y * n_y)
+    return curvature.clamp(-_MOST_CURVATURE, _MOST_CURVATURE)
 
 
 def _corrected_radius(seen: Tensor, k1: Tensor, k2: Tensor, k3: Tensor) -> Tensor:
@@ -59,5 +63,6 @@ def _corrected_radius(seen: Tensor, k1: Tensor, k2: Tensor, k3: Tensor) -> Tenso
         r2 = r * r
         off = r * (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) - seen
         slope = 1 + r2 * (3 * k1 + r2 * (5 * k2 + r2 * 7 * k3))
-        r = (r - off / slope.clamp_min(_LEAST_SLOPE)).clamp(1e-6, _FARTHEST)
+        step = (off / slope.clamp_min(_LEAST_SLOPE)).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        r = (r - step).clamp(1e-6, _FARTHEST)
     return r
