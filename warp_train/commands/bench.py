@@ -51,7 +51,10 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     bench = add_command(
         commands, "bench", _bench, "time the steps of a recipe, and say what to change", _HELP
     )
-    bench.usage = f"{bench.prog} RECIPE [--stage NAME] [--steps N] [--json FILE] [key=value ...]"
+    bench.usage = (
+        f"{bench.prog} RECIPE [--stage NAME] [--steps N] [--peer | --targets | --scale] "
+        "[--json FILE] [key=value ...]"
+    )
     bench.add_argument("recipe", metavar="RECIPE", type=Path, help="YAML file of a stage or chain")
     bench.add_argument(
         "--stage", metavar="NAME", type=text, help="the stage of a chain (default: its last)"

@@ -71,6 +71,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Declares `--workers`, for `chosen_workers`."""
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number(0, MOST_WORKERS),
+        help="processes, of one thread each; 0: this one alone (default: one a core, as far as it "
+        "pays)",
+    )
+
+
 def check_writable(option: str, path: Path | None) -> None:
     """Says at once what would otherwise come to light after all the work.
 

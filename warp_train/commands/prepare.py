@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warp_train.commands.common import (
-    MOST_WORKERS,
-    add_command,
-    chosen_workers,
-    say,
-    whole_number,
-)
+from warp_train.commands.common import add_command, add_workers, chosen_workers, say
+from warp_train.commands.progress import Progress
 from warp_train.errors import WarpTrainError
 
 if TYPE_CHECKING:
@@ -43,7 +36,6 @@ photo pixels a pixel of the frame; others as they are.
 Started again, the command goes on where it was. The exit code is 1 if a photo could not be read;
 a line says which and why, and the cache does without it.
 """
-_SECONDS_BETWEEN_LINES = 30.0
 _PHOTOS_PER_WORKER = 100
 """A process takes about as long to start as so many photos to store."""
 
@@ -58,13 +50,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="folder to write or go on"
     )
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=whole_number(0, MOST_WORKERS),
-        help="processes, of one thread each; 0: this one alone (default: one a core, as far as it "
-        "pays)",
-    )
+    add_workers(parser)
 
 
 @dataclass(frozen=True)
@@ -166,28 +152,23 @@ def _write(out: Path, shards: Sequence[_Shard], config: DataConfig, asked: int |
     if len(items) < total:
         say(f"{total - len(items)} of {total} {config.source} are in {out} already")
     workers = min(chosen_workers(asked, len(items), _PHOTOS_PER_WORKER), len(items))
-    with contextlib.closing(_encoded(items, config.size, workers)) as outcomes:
-        told = _told(outcomes, len(items))
+    if not items:
+        return
+    encoded = contextlib.closing(_encoded(items, config.size, workers))
+    with encoded as outcomes, contextlib.closing(Progress(len(items), "sample")) as progress:
+        told = _told(outcomes, progress)
         for shard in waiting:
             write_shard(out, shard.name, shard.first, list(islice(told, len(shard.items))))
+    say(f"{len(items)}/{len(items)} samples, {progress.rate:.1f}/s")
 
 
-def _told(outcomes: Iterable[Outcome], todo: int) -> Iterator[Outcome]:
+def _told(outcomes: Iterable[Outcome], progress: Progress) -> Iterator[Outcome]:
     """The outcomes, while the user sees how they come along."""
-    from tqdm import tqdm
-
-    began = said = time.monotonic()
-    with tqdm(total=todo, unit="sample", disable=not sys.stderr.isatty()) as bar:
-        for done, outcome in enumerate(outcomes, start=1):
-            if isinstance(outcome, str):
-                with tqdm.external_write_mode(file=sys.stderr):
-                    say(f"error: {' '.join(outcome.split())}")
-            bar.update()
-            now = time.monotonic()
-            if done == todo or (bar.disable and now - said > _SECONDS_BETWEEN_LINES):
-                said = now
-                say(f"{done}/{todo} samples, {done / max(now - began, 1e-9):.1f}/s")
-            yield outcome
+    for outcome in outcomes:
+        if isinstance(outcome, str):
+            progress.error(outcome)
+        progress.advance()
+        yield outcome
 
 
 def _encoded(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from warp_train.commands.common import (
-    MOST_WORKERS,
     add_command,
+    add_workers,
     check_writable,
     chosen_workers,
     say,
-    whole_number,
 )
+from warp_train.commands.progress import Progress
 from warp_train.errors import WarpTrainError
 
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ and linear between. data.warps uses lens and profile; where there is none, the l
 Started again, the command goes on where it was: pairs that have a line are left alone, except those
 that failed. The exit code is 1 if a pair could not be read; its line says why, under "error".
 """
-_SECONDS_BETWEEN_LINES = 30.0
 _PAIRS_PER_WORKER = 32
 """A process takes about as long to start as so many pairs to recover."""
 
@@ -61,13 +58,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", metavar="FILE", type=Path, required=True, help="file of lines to write or go on"
     )
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=whole_number(0, MOST_WORKERS),
-        help="processes, of one thread each; 0: this one alone (default: one a core, as far as it "
-        "pays)",
-    )
+    add_workers(parser)
 
 
 def _recover(arguments: argparse.Namespace) -> int:
@@ -103,31 +94,24 @@ def _jobs(pairs: Path) -> list[Job]:
 
 def _run(jobs: list[Job], workers: int, journal: Journal) -> int:
     """Recovers the pairs and says what came of them; returns how many failed. Raises OSError."""
-    from tqdm import tqdm
-
     from warp_train.inference.recover.pairs import recover_pairs
 
     done: Counter[str] = Counter()
-    began = said = time.monotonic()
     records = recover_pairs(jobs, min(workers, len(jobs)))
-    bar = tqdm(total=len(jobs), unit="pair", disable=not sys.stderr.isatty())
+    progress = Progress(len(jobs), "pair")
     try:
         for record in records:
             journal.write(_line(record))
             done[_outcome(record)] += 1
             if "error" in record:
-                with tqdm.external_write_mode(file=sys.stderr):
-                    say(f"error: {' '.join(record['error'].split())}")
-            bar.update()
-            if bar.disable and time.monotonic() - said > _SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
-                say(f"{done.total()}/{len(jobs)} pairs")
+                progress.error(record["error"])
+            progress.advance()
     finally:
         records.close()  # ends the workers, also where Ctrl-C is why we are here
-        bar.close()
+        progress.close()
         parts = [f"{count} {what}" for what, count in sorted(done.items())]
-        rate = done.total() / max(time.monotonic() - began, 1e-9)
-        say(f"{', '.join(parts)} ({rate:.1f} pairs/s)" if parts else "no pairs to recover")
+        rate = f"{progress.rate:.1f} pairs/s"
+        say(f"{', '.join(parts)} ({rate})" if parts else "no pairs to recover")
     return done["failed"]
 
 

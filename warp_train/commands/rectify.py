@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from warp_train.commands.common import add_command, add_device, say, text, whole_number
+from warp_train.commands.progress import Progress
 from warp_train.errors import WarpTrainError
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ crop:
   none  the lens as it is; what lies outside the photo is transparent, or black
   max   the largest rectangle without anything blank, not zoomed
 """
-_SECONDS_BETWEEN_LINES = 30.0
 _MOST_DEFAULT_WORKERS = 4
 
 
@@ -167,14 +165,11 @@ class _Report:
     """What is said while photos come in: their lines, errors, progress, and the sum of it all."""
 
     def __init__(self, journal: Journal, total: int) -> None:
-        from tqdm import tqdm
-
         self._journal, self._total = journal, total
         self._lost_lines = 0
         self._done: Counter[str] = Counter()
         self._modes: Counter[str] = Counter()
-        self._said_at = time.monotonic()
-        self._bar = tqdm(total=total, unit="photo", disable=not sys.stderr.isatty())
+        self._progress = Progress(total, "photo")
 
     @property
     def failed(self) -> bool:
@@ -188,22 +183,19 @@ class _Report:
             self._journal.write(to_json(record))
         except OSError as error:
             if not self._lost_lines:
-                self._say(f"error: rectify.jsonl cannot be written ({error.strerror})")
+                self._progress.error(f"rectify.jsonl cannot be written ({error.strerror})")
             self._lost_lines += 1
         if "error" in record:
             self._done["failed"] += 1
-            self._say(f"error: {' '.join(record['error'].split())}")
+            self._progress.error(record["error"])
         else:
             self._done[_outcome(record)] += 1
             self._modes[record["mode_used"]] += 1
-        self._bar.update()
-        if self._bar.disable and time.monotonic() - self._said_at > _SECONDS_BETWEEN_LINES:
-            self._said_at = time.monotonic()
-            say(f"{self._done.total()}/{self._total} photos")
+        self._progress.advance()
 
     def close(self) -> None:
         """The last line, whatever happened."""
-        self._bar.close()
+        self._progress.close()
         parts = [f"{count} {what}" for what, count in sorted(self._done.items())]
         modes = ", ".join(f"{mode} {count}" for mode, count in sorted(self._modes.items()))
         missed = self._total - self._done.total()
@@ -212,12 +204,6 @@ class _Report:
         if self._lost_lines:
             parts.append(f"{self._lost_lines} lines of rectify.jsonl lost")
         say(f"{', '.join(parts) or 'no photos'}" + (f" ({modes})" if modes else ""))
-
-    def _say(self, line: str) -> None:
-        from tqdm import tqdm
-
-        with tqdm.external_write_mode(file=sys.stderr):
-            say(line)
 
 
 def _outcome(record: dict[str, Any]) -> str:
