@@ -15,7 +15,7 @@ from warp_train.geometry import (
     end_point_error,
     half_diagonal,
     invert_lens,
-    line_curvature,
+    straight_lines,
 )
 from warp_train.models import HybridModel
 from warp_train.models.edges import CELL_PX, Edges, measure_edges
@@ -40,11 +40,11 @@ def test_a_straight_line_bends_as_its_second_differences_say(lens: tuple[float, 
         normal = np.array([first[1], -first[0]]) / np.hypot(*first)
         points.append(seen[1]), normals.append(normal)
         expected.append(second @ normal / (first @ first))
-    got = line_curvature(
+    got = straight_lines(
         *(torch.tensor(np.array(part))[None] for part in (points, normals)),
         torch.tensor([lens], dtype=torch.float64),
     )
-    np.testing.assert_allclose(got[0].numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(got.curvature[0].numpy(), expected, atol=2e-5)
 
 
 FOLDS = ((-0.5, 0.0, 0.0), (-0.45, 0.1, 0.0), (0.2, -0.6, 0.0), (-0.3, 0.15, -0.05))
@@ -60,9 +60,9 @@ def test_where_a_lens_folds_nothing_runs_wild(lens: tuple[float, ...]) -> None:
     angle = torch.rand(points.shape[:2], generator=generator, dtype=torch.float64) * 2 * math.pi
     normals = torch.stack((angle.cos(), angle.sin()), -1)
     radial = torch.tensor([lens], dtype=torch.float64)
-    curvature = line_curvature(points, normals, radial)
+    curvature = straight_lines(points, normals, radial).curvature
     assert curvature.abs().max() <= 3
-    nudged = line_curvature(points, normals, radial + 1e-7)
+    nudged = straight_lines(points, normals, radial + 1e-7).curvature
     assert (nudged - curvature).abs().max() < 1e-7 * 5000
 
 

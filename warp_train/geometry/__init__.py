@@ -21,9 +21,9 @@ from warp_train.geometry.lens_grid import (
     invert_lens,
     rescale_params,
 )
-from warp_train.geometry.line_curvature import line_curvature
 from warp_train.geometry.residual_flow import upsample_residual_flow
 from warp_train.geometry.safety import SafetyConfig, SafetyReport, evaluate_safety
+from warp_train.geometry.straight_lines import StraightLines, straight_lines
 from warp_train.geometry.warp import warp_image
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "PARAM_NAMES",
     "SafetyConfig",
     "SafetyReport",
+    "StraightLines",
     "apply_lens",
     "build_parametric_grid",
     "covering_zoom",
@@ -46,10 +47,10 @@ __all__ = [
     "isotropic_scale",
     "jacobian_determinant",
     "jacobian_stats",
-    "line_curvature",
     "out_of_bounds",
     "planes",
     "rescale_params",
+    "straight_lines",
     "upsample_residual_flow",
     "warp_image",
 ]

@@ -39,6 +39,9 @@ class ModelConfig(Section):
     """Share batch statistics across GPUs in a ResNet. `tiny` has none to share."""
     param_bounds: ParamBounds = ParamBounds()
     """Largest deviation of each lens parameter from the identity."""
+    level_camera: bool = True
+    """Photos are mostly taken level, so upright and level lines also tell the lens by where they
+    point; the network learns for which photos that holds. False: by how they bend alone."""
     residual_max_disp: float = Field(default=1.0, gt=0, le=8)
     """Longest residual displacement along each axis, in pixels of the residual's own grid, which
     is 1/16 of the input's size: 1.0 is 16 px of the input."""

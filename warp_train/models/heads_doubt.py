@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from warp_train.models.heads_plumbline import RADIAL_TERMS, Lens
 
-_FEATURES = 2 * RADIAL_TERMS + 3
+_FEATURES = 2 * RADIAL_TERMS + 6
 _FIRST_GUESS = 0.3  # % of the half diagonal: 0.9 px of a photo 480 px long
 
 
@@ -29,13 +29,15 @@ class DoubtHead(nn.Module):
     def forward(self, lens: Lens) -> Tensor:
         """`[B]`, above 0."""
         with torch.no_grad():
-            heard = lens.weights.sum(1)
-            effective = heard.square() / lens.weights.square().sum(1).clamp_min(1e-12)
+            heard = torch.cat((lens.weights[:, None], lens.pencil_weights), dim=1)
+            total = heard.sum(2)
+            bends = total[:, 0].square() / heard[:, 0].square().sum(1).clamp_min(1e-12)
+            misfits = torch.stack((bends, 100 * lens.misfit, 1e4 * lens.misaligned), dim=1)
             known = torch.cat(
                 (
                     torch.log(lens.information.diagonal(dim1=1, dim2=2)) / 3,
                     5 * lens.radial.abs().clamp_max(1),
-                    torch.log1p(torch.stack((heard, effective, 100 * lens.misfit), dim=1)) / 3,
+                    torch.log1p(torch.cat((total, misfits), dim=1)) / 3,
                 ),
                 dim=1,
             )

@@ -34,7 +34,9 @@ class ParametricHead(nn.Module):
     bounds: Tensor
     identity: Tensor
 
-    def __init__(self, channels: int, stride: int, bounds: ParamBounds) -> None:
+    def __init__(
+        self, channels: int, stride: int, bounds: ParamBounds, *, level_camera: bool = True
+    ) -> None:
         super().__init__()
         self.votes = nn.Conv2d(channels, 2 * len(PARAM_NAMES), 1)
         nn.init.zeros_(self.votes.weight)
@@ -43,7 +45,7 @@ class ParametricHead(nn.Module):
         for row, direction in enumerate((_BEND, _MOUSTACHE)):
             mixing[row] = torch.tensor([direction.get(name, 0.0) for name in PARAM_NAMES])
         self.mixing = nn.Parameter(mixing)
-        self.plumb_line = PlumbLineHead(channels, stride)
+        self.plumb_line = PlumbLineHead(channels, stride, level_camera=level_camera)
         self.doubt = DoubtHead()
         self.filling = nn.Parameter(torch.zeros(()))
         limits = [getattr(bounds, name) for name in PARAM_NAMES]

@@ -1,20 +1,23 @@
 """From edges to a lens: the plumb-line method, with the network saying which edges are straight.
 
-Every edge is one equation for the lens (`warp_train.geometry.line_curvature`), of little worth by
-itself: the edge of a table is straight, that of a cup is not, and a photo shows both alike. The
-network weighs each edge by what surrounds it, and the lens is the weighted least-squares solution
-with a prior (Gauss-Newton; Cauchy's weights `1 / (1 + e²)`, so that what contradicts the rest loses
-its say). The information matrix of the last step says how sure the answer is.
+Every edge is one equation for the lens by how it bends, and one by where it points if it is upright
+or level in the world (`warp_train.models.pencils`). Each is of little worth by itself: the edge of
+a table is straight, that of a cup is not, and a photo shows both alike. The network weighs each
+equation by what surrounds the edge, and the lens is the weighted least-squares solution with a
+prior (Gauss-Newton; Cauchy's weights `1 / (1 + e²)`, so that what contradicts the rest loses its
+say). The information matrix of the last step says how sure the answer is.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from warp_train.geometry import line_curvature
+from warp_train.geometry import StraightLines, straight_lines
 from warp_train.models.edges import CELL_PX, STRETCHES, Edges
+from warp_train.models.pencils import PENCIL_TERMS, PENCILS, Eliminated, eliminate, off_pencils
 
 EDGE_FEATURES = 5 * len(STRETCHES) + 6
 RADIAL_TERMS = 3
@@ -23,13 +26,18 @@ RADIAL_TERMS = 3
 # lensfun's wide lenses do to a frame, each as long as it is in the root mean square.
 _MODES = ((-0.136, 0.032, 0.022), (0.039, 0.0, 0.031), (-0.091, 0.120, -0.042))
 
-_WIDENING = (30.0, 10.0, 4.0, 2.0)  # of the tolerance, step by step before the last
+_WIDENING = (30.0, 10.0, 4.0, 2.0, 1.4)  # of the tolerances, step by step before the last
+_WIDEST_ANGLE = 8.0  # of the tolerance: beyond, all edges would belong to a pencil
 _NUDGE = 0.02  # of a mode: for slopes by differences, far above rounding
 _LARGEST_STEP = 1.0  # of a mode, but for the last
+_LARGEST_TURN = 0.3  # of a pencil's terms
+_STEEPEST = 10.0  # of a direction by a mode: beyond, the lens folds
 # Of a curvature, as a feature and as a weight. Were the clearest edges trusted as far as they fit,
 # the first solutions would rest on a handful, and rounding would decide between them.
 _LEAST_VARIANCE = 0.05**2, 0.4**2
-SWIFT = 30.0  # how many times faster than a weight a scalar may move: a few have far to go
+_LEAST_TURN = 0.01**2  # variance of a direction, in rad²
+SWIFT = 30.0  # how many times faster than a weight a gate may move: a few have far to go
+_NIMBLE = 10.0  # the same for logarithms
 
 
 class Lens(NamedTuple):
@@ -40,10 +48,30 @@ class Lens(NamedTuple):
     information: Tensor
     """`[B, 3, 3]`: inverse covariance, in units of the modes."""
     weights: Tensor
-    """`[B, N]`: the say that each edge had."""
+    """`[B, N]`: the say that each edge had by its bend."""
     misfit: Tensor
     """`[B]`: weighted mean square of how far edges are off their curvature, over the second
     stretch, in (1 / half diagonal)²."""
+    pencil_weights: Tensor
+    """`[B, 2, N]`: the say that each edge had by its direction, as upright and as level."""
+    misaligned: Tensor
+    """`[B]`: weighted mean square of the sines by which edges are off their pencils."""
+
+
+class _Say(NamedTuple):
+    """The precision of each equation, before what contradicts the rest loses its say."""
+
+    bend: Tensor
+    """`[B, N, 4]`"""
+    direction: Tensor
+    """`[B, 2, N]`"""
+
+
+class _Guess(NamedTuple):
+    modes: Tensor
+    """`[B, 3]`"""
+    pencils: Tensor
+    """`[B, 2, 2]`"""
 
 
 class PlumbLineHead(nn.Module):
@@ -54,69 +82,121 @@ class PlumbLineHead(nn.Module):
 
     modes: Tensor
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels: int, stride: int, *, level_camera: bool = True) -> None:
         super().__init__()
+        self.level_camera = level_camera
         self.stride = stride
         self.hidden = nn.Linear(channels + EDGE_FEATURES, 32)
-        self.say = nn.Linear(32, len(STRETCHES))
+        self.say = nn.Linear(32, len(STRETCHES) + PENCILS)
         nn.init.zeros_(self.say.weight)
         nn.init.zeros_(self.say.bias)
         self.register_buffer("modes", torch.tensor(_MODES), persistent=False)
         self.mixing = nn.Parameter(torch.tensor(_MODES))
         self.gates = nn.Parameter(torch.zeros(RADIAL_TERMS))
         self.prior_mean = nn.Parameter(torch.zeros(RADIAL_TERMS))
-        self.prior_log_precision = nn.Parameter(torch.zeros(RADIAL_TERMS))
-        self.log_gain = nn.Parameter(torch.tensor(-2.8))  # neighbours on a line are no new witness
-        self.log_tolerance = nn.Parameter(torch.tensor(0.5))
+        self.log_prior = _logarithms(1.0, 1.0, 1.0)
+        self.log_gain = _logarithms(0.06)  # neighbours on a line are no new witness
+        self.log_tolerance = _logarithms(1.6)
+        self.log_pencil_prior = _logarithms(0.05**-2, 0.05**-2)
+        self.log_pencil_gain = _logarithms(0.13, 0.13)
+        self.log_pencil_tolerance = _logarithms(0.01, 0.01)  # rad
 
     def forward(self, features: Tensor, edges: Edges) -> Lens:
         """The lens that makes the edges of `features [B, C, h, w]`'s photo straight."""
         known = torch.cat((features_at(features, self.stride, edges), edge_features(edges)), dim=-1)
-        say = self.say(F.silu(self.hidden(known))).clamp(-10, 10)
-        trust = edges.support.clamp_min(0.02) / (edges.variance + _LEAST_VARIANCE[1])
-        theta, information, weights, off = self._solve(edges, torch.exp(say) * trust)
-        misfit = (weights * off.square()).sum(1) / weights.sum(1).clamp_min(1e-12)
-        return Lens((theta * SWIFT * self.gates) @ self.mixing, information, weights, misfit)
+        heard = torch.exp(self.say(F.silu(self.hidden(known))).clamp(-10, 10))
+        bend, direction = heard[..., : len(STRETCHES)], heard[..., len(STRETCHES) :]
+        bends = edges.support.clamp_min(0.02) / (edges.variance + _LEAST_VARIANCE[1])
+        # Of a parabola's slope, as its bend's variance implies; over the second stretch.
+        turn = edges.variance[..., 1] * (STRETCHES[1] ** 2 / 2) + _LEAST_TURN
+        turns = self.level_camera * edges.support[..., 1].clamp_min(0.02) / turn
+        return self._solve(edges, _Say(bend * bends, (direction * turns[..., None]).mT))
 
-    def _solve(self, edges: Edges, precision: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Modes `[B, 3]`, information `[B, 3, 3]`, weights and what is off `[B, N]`.
-
-        Robust Gauss-Newton. Gradients flow through the last step alone: that is the implicit
+    def _solve(self, edges: Edges, say: _Say) -> Lens:
+        """Robust Gauss-Newton. Gradients flow through the last step alone: that is the implicit
         gradient at the solution. The first steps tolerate everything, so that a strong lens is not
         taken for a photo full of outliers about no lens at all (graduated non-convexity: Blake and
         Zisserman, 1987).
         """
-        theta = precision.new_zeros(len(precision), RADIAL_TERMS)
+        photos = len(edges.position)
+        guess = _Guess(
+            say.bend.new_zeros(photos, RADIAL_TERMS),
+            say.bend.new_zeros(photos, PENCILS, PENCIL_TERMS),
+        )
         with torch.no_grad():
             for wide in _WIDENING:
-                step, *_ = self._step(edges, precision, theta, wide)
-                theta = theta + step.clamp(-_LARGEST_STEP, _LARGEST_STEP)
-        step, information, weights, off = self._step(edges, precision, theta, 1.0)
-        return theta + step, information, weights, off
+                step, turn, _ = self._step(edges, say, guess, wide)
+                guess = _Guess(
+                    guess.modes + step.clamp(-_LARGEST_STEP, _LARGEST_STEP),
+                    guess.pencils + turn.clamp(-_LARGEST_TURN, _LARGEST_TURN),
+                )
+        step, _, lens = self._step(edges, say, guess, 1.0)
+        return lens._replace(radial=((guess.modes + step) * SWIFT * self.gates) @ self.mixing)
 
     def _step(
-        self, edges: Edges, precision: Tensor, theta: Tensor, wide: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A step from `theta`, then what `_solve` returns of it; the tolerance is `wide` times."""
-        prior, gain = torch.exp(self.prior_log_precision), torch.exp(self.log_gain)
-        tolerance = torch.exp(-2 * self.log_tolerance) / wide**2
-        expected, slopes = self._linearised(edges, theta)
+        self, edges: Edges, say: _Say, at: _Guess, wide: float
+    ) -> tuple[Tensor, Tensor, Lens]:
+        """Steps `[B, 3]` and `[B, 2, 2]` from `at` with `wide` times the tolerance, and what was
+        found there."""
+        lines = self._trials(edges, at.modes)
+        gain, prior = torch.exp(_NIMBLE * self.log_gain), torch.exp(_NIMBLE * self.log_prior)
+        tolerance = torch.exp(-2 * _NIMBLE * self.log_tolerance) / wide**2
+        expected, slopes = _differences(lines.curvature)
         off = edges.curvature - expected[..., None]
-        weight = precision / (1 + precision * off.square() * tolerance)
-        weights = gain * weight.sum(-1)
-        leaning = slopes * weights[..., None]
-        information = leaning.transpose(1, 2) @ slopes + torch.diag(prior)
-        pull = gain * torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
-        step = _solved(information, pull - prior * (theta - self.prior_mean))
-        return step, information, weights, off[..., 1]
+        weight = gain * say.bend / (1 + say.bend * off.square() * tolerance)
+        weights = weight.sum(-1)
+        information = (slopes * weights[..., None]).mT @ slopes + torch.diag(prior)
+        pull = torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
+        pull = pull - prior * (at.modes - self.prior_mean)
+        pencils, pencil_weights, misaligned = self._pencils(say, at, wide, lines)
+        information = information + pencils.information
+        step = _solved(information, pull + pencils.pull)
+        misfit = (weights * off[..., 1].square()).sum(1) / weights.sum(1).clamp_min(1e-12)
+        lens = Lens(step, information, weights, misfit, pencil_weights, misaligned)
+        return step, pencils.step(step), lens
+
+    def _pencils(
+        self, say: _Say, at: _Guess, wide: float, lines: StraightLines
+    ) -> tuple[Eliminated, Tensor, Tensor]:
+        """What the directions say; then `pencil_weights` and `misaligned` of a `Lens`."""
+        gain, tolerance = (
+            torch.exp(_NIMBLE * log)[:, None]
+            for log in (self.log_pencil_gain, self.log_pencil_tolerance)
+        )
+        off = off_pencils(lines, at.pencils)
+        sine, slopes = _differences(off.sine)
+        surprise = sine / (tolerance * min(wide, _WIDEST_ANGLE))
+        weights = gain * say.direction * off.near[..., 0, :] / (1 + surprise.square())
+        heard = weights.sum((1, 2)).clamp_min(1e-12)
+        pencils = eliminate(
+            weights,
+            sine,
+            slopes.clamp(-_STEEPEST, _STEEPEST),
+            off.by_pencil[..., 0, :, :],
+            at.pencils,
+            torch.exp(_NIMBLE * self.log_pencil_prior),
+        )
+        return pencils, weights, (weights * sine.square()).sum((1, 2)) / heard
 
     @torch.no_grad()
-    def _linearised(self, edges: Edges, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Curvatures `[B, N]` of straight lines and their slopes `[B, N, 3]` by the modes."""
-        radial = theta @ self.modes
-        trials = [radial, *(radial + _NUDGE * mode for mode in self.modes)]
-        first, *others = (line_curvature(edges.position, edges.normal, k) for k in trials)
-        return first, torch.stack([(other - first) / _NUDGE for other in others], dim=-1)
+    def _trials(self, edges: Edges, modes: Tensor) -> StraightLines:
+        """Straight lines `[B, 1 + 3, N]` where the edges are seen: through the lens `modes [B, 3]`,
+        and through it with each mode nudged."""
+        nudges = F.pad(_NUDGE * self.modes, (0, 0, 1, 0))
+        radial = (modes @ self.modes)[:, None] + nudges
+        return straight_lines(edges.position[:, None], edges.normal[:, None], radial)
+
+
+def _differences(trials: Tensor) -> tuple[Tensor, Tensor]:
+    """Of `[..., 1 + 3, N]`: the first, `[..., N]`, and slopes by the modes, `[..., N, 3]`."""
+    first = trials[..., :1, :]
+    return first[..., 0, :], ((trials[..., 1:, :] - first) / _NUDGE).mT
+
+
+def _logarithms(*values: float) -> nn.Parameter:
+    """Logarithms of scalars, stored so that they move `_NIMBLE` times as fast as weights."""
+    logs = [math.log(value) / _NIMBLE for value in values]
+    return nn.Parameter(torch.tensor(logs if len(logs) > 1 else logs[0]))
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:

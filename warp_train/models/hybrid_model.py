@@ -44,7 +44,10 @@ class HybridModel(nn.Module):
         backbone = build_backbone(self.config)
         self.backbone = backbone.module
         self.parametric_head = ParametricHead(
-            backbone.channels, backbone.stride, self.config.param_bounds
+            backbone.channels,
+            backbone.stride,
+            self.config.param_bounds,
+            level_camera=self.config.level_camera,
         )
         self.residual_head = ResidualHead(
             backbone.channels, backbone.stride, self.config.residual_max_disp

@@ -1,7 +1,8 @@
-"""How a radial lens curves straight lines: the plumb-line constraint, point by point.
+"""How a radial lens shows straight lines: the plumb-line constraint, point by point.
 
 A straight line `u(t)` of the corrected frame is seen at `q = u R(|u|²)`,
-`R(ρ) = 1 + k1 ρ + k2 ρ² + k3 ρ³`. With `v = du/dt` its image turns by the second derivative
+`R(ρ) = 1 + k1 ρ + k2 ρ² + k3 ρ³`. Its direction there is `v = du/dt = J⁻¹ dq/dt`, `J = dq/du`, and
+its image turns by the second derivative
 
     q'' = 4 R' (u·v) v + u (2 R' |v|² + 4 R'' (u·v)²)
 
@@ -10,6 +11,8 @@ one equation for the lens, with no need to know which line it belongs to: D. C. 
 camera calibration", 1971, used plumb lines the same way. Radii are those of `(X - c) / s`, so the
 zoom drops out.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,18 +27,28 @@ _LEAST_STRETCH = 0.2
 _MOST_CURVATURE = 3.0  # no line through a lens that does not fold; beyond, what a fold would say
 
 
+class StraightLines(NamedTuple):
+    """What straight lines are like where the photo shows them at given points and directions."""
+
+    curvature: Tensor
+    """`[B, N]` of their image along the normals, in 1 / half diagonal, positive where it bends to
+    the side of its normal; -3 … 3, the bounds where the lens folds."""
+    position: Tensor
+    """`[B, N, 2]` of the points in the corrected frame, in half diagonals from the centre."""
+    direction: Tensor
+    """`[B, N, 2]`: unit vectors along the lines in the corrected frame."""
+
+
 @full_precision
-def line_curvature(points: Tensor, normals: Tensor, radial: Tensor) -> Tensor:
-    """Curvature, along `normals`, that straight lines have at `points` of the photo.
+def straight_lines(points: Tensor, normals: Tensor, radial: Tensor) -> StraightLines:
+    """The straight lines that a lens shows at `points`, square to `normals`.
 
     Args:
         points: `[B, N, 2]` positions in the photo relative to the lens's centre, in half diagonals.
         normals: `[B, N, 2]` unit normals of the lines' images there.
         radial: `[B, 3]`: k1, k2, k3.
 
-    Returns:
-        `[B, N]` in 1 / half diagonal, positive where the image bends to the side of its normal;
-        -3 … 3, the bounds where the lens folds.
+    With `[B, 1, N, 2]` and `[B, T, 3]`, `T` lenses are looked through.
     """
     k1, k2, k3 = (k.unsqueeze(-1) for k in radial.unbind(-1))
     x, y = points.unbind(-1)
@@ -53,7 +66,11 @@ def line_curvature(points: Tensor, normals: Tensor, radial: Tensor) -> Tensor:
     u_v, v_v = u_x * v_x + u_y * v_y, v_x * v_x + v_y * v_y
     outwards = 2 * first * v_v + 4 * second * u_v * u_v
     curvature = 4 * first * u_v * (v_x * n_x + v_y * n_y) + outwards * (u_x * n_x + u_y * n_y)
-    return curvature.clamp(-_MOST_CURVATURE, _MOST_CURVATURE)
+    return StraightLines(
+        curvature.clamp(-_MOST_CURVATURE, _MOST_CURVATURE),
+        torch.stack((u_x, u_y), -1),
+        torch.stack((v_x, v_y), -1) * v_v.rsqrt()[..., None],
+    )
 
 
 def _corrected_radius(seen: Tensor, k1: Tensor, k2: Tensor, k3: Tensor) -> Tensor:
