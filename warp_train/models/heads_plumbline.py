@@ -8,7 +8,6 @@ prior (Gauss-Newton; Cauchy's weights `1 / (1 + e²)`, so that what contradicts 
 say). The information matrix of the last step says how sure the answer is.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -37,7 +36,6 @@ _STEEPEST = 10.0  # of a direction by a mode: beyond, the lens folds
 _LEAST_VARIANCE = 0.05**2, 0.4**2
 _LEAST_TURN = 0.01**2  # variance of a direction, in rad²
 SWIFT = 30.0  # how many times faster than a weight a gate may move: a few have far to go
-_NIMBLE = 10.0  # the same for logarithms
 
 
 class Lens(NamedTuple):
@@ -139,8 +137,8 @@ class PlumbLineHead(nn.Module):
         """Steps `[B, 3]` and `[B, 2, 2]` from `at` with `wide` times the tolerance, and what was
         found there."""
         lines = self._trials(edges, at.modes)
-        gain, prior = torch.exp(_NIMBLE * self.log_gain), torch.exp(_NIMBLE * self.log_prior)
-        tolerance = torch.exp(-2 * _NIMBLE * self.log_tolerance) / wide**2
+        gain, prior = torch.exp(self.log_gain), torch.exp(self.log_prior)
+        tolerance = torch.exp(-2 * self.log_tolerance) / wide**2
         expected, slopes = _differences(lines.curvature)
         off = edges.curvature - expected[..., None]
         weight = gain * say.bend / (1 + say.bend * off.square() * tolerance)
@@ -160,8 +158,7 @@ class PlumbLineHead(nn.Module):
     ) -> tuple[Eliminated, Tensor, Tensor]:
         """What the directions say; then `pencil_weights` and `misaligned` of a `Lens`."""
         gain, tolerance = (
-            torch.exp(_NIMBLE * log)[:, None]
-            for log in (self.log_pencil_gain, self.log_pencil_tolerance)
+            torch.exp(log)[:, None] for log in (self.log_pencil_gain, self.log_pencil_tolerance)
         )
         off = off_pencils(lines, at.pencils)
         sine, slopes = _differences(off.sine)
@@ -174,7 +171,7 @@ class PlumbLineHead(nn.Module):
             slopes.clamp(-_STEEPEST, _STEEPEST),
             off.by_pencil[..., 0, :, :],
             at.pencils,
-            torch.exp(_NIMBLE * self.log_pencil_prior),
+            torch.exp(self.log_pencil_prior),
         )
         return pencils, weights, (weights * sine.square()).sum((1, 2)) / heard
 
@@ -194,9 +191,9 @@ def _differences(trials: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _logarithms(*values: float) -> nn.Parameter:
-    """Logarithms of scalars, stored so that they move `_NIMBLE` times as fast as weights."""
-    logs = [math.log(value) / _NIMBLE for value in values]
-    return nn.Parameter(torch.tensor(logs if len(logs) > 1 else logs[0]))
+    """Of positive scalars that are learned slowly: were they swift, training would narrow the
+    tolerances, and photos with few lines lose their way."""
+    return nn.Parameter(torch.tensor(values if len(values) > 1 else values[0]).log())
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:
