@@ -1,10 +1,15 @@
 """One thread a process: the frames are tiny, and sums come out the same in every process."""
 
 import os
+import signal
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
+
+# A suite that a script starts in the background inherits that Ctrl-C is ignored, and so would the
+# programs that it interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
