@@ -4,22 +4,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from lens_helpers import SIZE, as_if_trained, error_and_bend, seen_through
 
-from warp_train.geometry import (
-    StraightLines,
-    build_parametric_grid,
-    covering_zoom,
-    end_point_error,
-    invert_lens,
-    straight_lines,
-)
-from warp_train.models import HybridModel
+from warp_train.geometry import StraightLines, straight_lines
 from warp_train.models.config import ModelConfig
-from warp_train.models.heads_plumbline import SWIFT
 from warp_train.models.pencils import eliminate, off_pencils
-
-SIZE = (256, 384)
 
 
 def lines_through(meet: tuple[float, float], count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,15 +48,18 @@ def test_a_line_off_its_pencil_is_off_by_the_sine_of_the_angle() -> None:
     assert off.near[0, 1, 0].tolist() == [0, 0, 1]
 
 
-def test_the_slopes_by_a_pencils_terms_are_those_of_its_differences() -> None:
-    lines = as_lines(*lines_through((0.4, 9.0)))
+@pytest.mark.parametrize("pencil", [0, 1])
+def test_the_slopes_by_a_pencils_terms_are_those_of_its_differences(pencil: int) -> None:
+    position, direction = lines_through((0.4, 9.0))
+    swap = slice(None) if pencil == 0 else [1, 0]
+    lines = as_lines(position[:, swap], direction[:, swap])
     # On the pencil: farther off, the length of `d` would come in, which steps may neglect.
-    at = torch.tensor([[[0.4 / 9, 1 / 9], [0.03, -0.02]]], dtype=torch.float64)
-    found = off_pencils(lines, at).by_pencil[0, 0, 0]
+    at = torch.tensor([[[0.4 / 9, 1 / 9]] * 2], dtype=torch.float64)
+    found = off_pencils(lines, at).by_pencil[0, pencil, 0]
     for term in range(2):
         nudge = torch.zeros_like(at)
-        nudge[0, 0, term] = 1e-6
-        ends = [off_pencils(lines, at + sign * nudge).sine[0, 0, 0] for sign in (1, -1)]
+        nudge[0, pencil, term] = 1e-6
+        ends = [off_pencils(lines, at + sign * nudge).sine[0, pencil, 0] for sign in (1, -1)]
         torch.testing.assert_close(found[:, term], (ends[0] - ends[1]) / 2e-6, atol=1e-7, rtol=1e-6)
 
 
@@ -123,32 +115,7 @@ def facade(lens: tuple[float, ...], degrees: float) -> torch.Tensor:
             cv2.rectangle(canvas, corner, (corner[0] + 30, corner[1] + 36), 200, -1)
     turned = cv2.getRotationMatrix2D((width * 2.0, height * 2.0), degrees, 1)
     canvas = cv2.warpAffine(canvas, turned, (width * 4, height * 4), borderValue=90)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), 1.5)
-    params = torch.tensor([[*lens, 0, 0, 0, 0, 1.0]], dtype=torch.float64)
-    still = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1.0]], dtype=torch.float64)
-    at = invert_lens(build_parametric_grid(still, *SIZE), params, *SIZE)[0].numpy()
-    x, y = ((at[..., i] + 1) / 2 * (n - 1) for i, n in ((0, width), (1, height)))
-    x, y = (np.float32(part * 0.8 + n * 0.1) * 4 for part, n in ((x, width), (y, height)))
-    bent: NDArray[np.uint8] = cv2.remap(canvas, x, y, cv2.INTER_AREA | cv2.INTER_LINEAR)
-    return torch.tensor(bent / 255, dtype=torch.float32).expand(1, 3, -1, -1)
-
-
-def as_if_trained(level_camera: bool) -> HybridModel:
-    model = HybridModel(ModelConfig(level_camera=level_camera))
-    head = model.parametric_head
-    with torch.no_grad():  # as training would open them
-        head.plumb_line.gates.fill_(1 / SWIFT)
-        head.filling.fill_(1 / SWIFT)
-    return model
-
-
-def error_px(model: HybridModel, image: torch.Tensor, lens: tuple[float, ...]) -> float:
-    zoom = covering_zoom(torch.tensor([lens]), *SIZE).tolist()
-    truth = torch.tensor([[*lens, 0, 0, 0, 0, *zoom]])
-    with torch.no_grad():
-        found = model(image)["params"]
-    grids = [build_parametric_grid(params, *SIZE) for params in (found, truth)]
-    return end_point_error(*grids).item()
+    return seen_through(lens, np.asarray(cv2.GaussianBlur(canvas, (0, 0), 1.5), np.uint8))
 
 
 @pytest.mark.parametrize("lens", [(-0.12, 0.02, 0.0), (0.06, 0.0, 0.0)])
@@ -158,7 +125,8 @@ def test_windows_too_small_to_show_a_bend_show_the_lens(
 ) -> None:
     image = facade(lens, degrees)
     with_pencils, without = (
-        error_px(as_if_trained(level_camera), image, lens) for level_camera in (True, False)
+        error_and_bend(as_if_trained(ModelConfig(level_camera=level)), image, lens)[0]
+        for level in (True, False)
     )
     assert with_pencils < 0.25
     assert with_pencils < 0.25 * without

@@ -6,23 +6,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from lens_helpers import SIZE, as_if_trained, error_and_bend, seen_through
 
 from warp_train.data.lenses import solve_scale
 from warp_train.geometry import (
-    build_parametric_grid,
     covering_zoom,
-    end_point_error,
     half_diagonal,
-    invert_lens,
     straight_lines,
 )
-from warp_train.models import HybridModel
 from warp_train.models.edges import CELL_PX, Edges, measure_edges
-from warp_train.models.heads_plumbline import SWIFT, edge_map, features_at
+from warp_train.models.heads_plumbline import edge_map, features_at
 
 LENSES = ((-0.30, 0.15, -0.05), (0.2, -0.1, 0.02), (-0.08, 0.0, 0.0))
-SIZE = (256, 384)
 
 
 @pytest.mark.parametrize("lens", LENSES)
@@ -145,33 +140,10 @@ def bent_lattice(lens: tuple[float, ...]) -> torch.Tensor:
     for k in range(-20, 40):
         cv2.line(canvas, (40 * k, 0), (40 * k + 160, height * 2), 200, 12, cv2.LINE_AA)
         cv2.line(canvas, (0, 36 * k), (width * 2, 36 * k - 120), 140, 8, cv2.LINE_AA)
-    params = torch.tensor([[*lens, 0, 0, 0, 0, 1.0]], dtype=torch.float64)
-    at = invert_lens(identity(height, width), params, height, width)[0].numpy()
-    x, y = ((at[..., i] + 1) / 2 * (n - 1) for i, n in ((0, width), (1, height)))
-    x, y = (np.float32(part * 0.8 + n * 0.1) * 2 for part, n in ((x, width), (y, height)))
-    seen: NDArray[np.uint8] = cv2.remap(canvas, x, y, cv2.INTER_AREA | cv2.INTER_LINEAR)
-    return torch.tensor(seen / 255, dtype=torch.float32).expand(1, 3, -1, -1)
-
-
-def identity(height: int, width: int) -> torch.Tensor:
-    grid = build_parametric_grid(
-        torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1.0]], dtype=torch.float64), height, width
-    )
-    return grid
+    return seen_through(lens, canvas)
 
 
 @pytest.mark.parametrize("lens", [(-0.2, 0.05, 0.0), (0.1, -0.03, 0.0), (0.0, 0.0, 0.0)])
 def test_a_head_that_trusts_every_edge_finds_the_lens_of_a_lattice(lens: tuple[float, ...]) -> None:
-    model = HybridModel()
-    head = model.parametric_head
-    with torch.no_grad():  # as training would open them
-        head.plumb_line.gates.fill_(1 / SWIFT)
-        head.filling.fill_(1 / SWIFT)
-    image = bent_lattice(lens)
-    found = model(image)["params"]
-    zoom = covering_zoom(torch.tensor([lens]), *SIZE).tolist()
-    truth = torch.tensor([[*lens, 0, 0, 0, 0, *zoom]])
-    grids = [build_parametric_grid(params, *SIZE) for params in (found, truth)]
-    still = build_parametric_grid(torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1.0]]), *SIZE)
-    bend = end_point_error(still, grids[1]).item()
-    assert end_point_error(*grids).item() < max(0.4, 0.15 * bend)
+    error, bend = error_and_bend(as_if_trained(), bent_lattice(lens), lens)
+    assert error < max(0.4, 0.15 * bend)

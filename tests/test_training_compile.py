@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lens_helpers import as_if_trained
 from runs_helpers import STAGES, losses, one_line_error, train
 from safetensors.torch import load_file
 from torch import nn
 
 from warp_train.models import HybridModel
-from warp_train.models.heads_plumbline import SWIFT
 
 # Inductor takes minutes on a CPU. What may fail in this code comes before it: capturing all of the
 # network, forwards and backwards, as one graph.
@@ -18,10 +18,7 @@ BACKEND = "aot_eager"
 
 def test_the_network_is_one_graph_with_the_same_results() -> None:
     torch.manual_seed(0)
-    model = HybridModel()
-    with torch.no_grad():  # as training would open them
-        model.parametric_head.plumb_line.gates.fill_(1 / SWIFT)
-        model.parametric_head.filling.fill_(1 / SWIFT)
+    model = as_if_trained()
     image = torch.rand(2, 3, 64, 96)
     compiled = torch.compile(model, backend=BACKEND, fullgraph=True)
     results = []
