@@ -113,6 +113,19 @@ def test_edges_bend_by_one_over_their_radius(radius: float) -> None:
     assert (edges.support[0, chosen, :2] > 0.6).all()
 
 
+def test_an_edge_goes_on_where_the_brighter_side_changes() -> None:
+    # A board, whose squares are too short to show how much a line bends; its lines are not.
+    lens, side = (-0.2, 0.05, 0.0), 26 * 4
+    board = np.indices((-(-SIZE[0] * 4 // side), -(-SIZE[1] * 4 // side))).sum(0) % 2
+    canvas = np.kron(board, np.ones((side, side)))[: SIZE[0] * 4, : SIZE[1] * 4] * 150 + 50
+    edges = measure_edges(seen_through(lens, canvas.astype(np.uint8)))
+    seen = edges.support[..., 3] > 0.5
+    assert seen.float().mean() > 0.6
+    expected = straight_lines(edges.position, edges.normal, torch.tensor([lens]))
+    off = (edges.curvature[..., 3] - expected.curvature)[seen].abs()
+    assert off.median() < 0.15 * expected.curvature[seen].abs().median()
+
+
 def test_where_nothing_is_nothing_is_said() -> None:
     for image in (torch.zeros(2, 3, 40, 56), torch.ones(1, 3, 1, 1), torch.full((1, 3, 9, 2), 0.5)):
         edges = measure_edges(image)

@@ -32,6 +32,7 @@ _NEAR_PX, _FAR_PX = 5, 3  # to either side of a strip, where an edge is looked f
 _FAR_START = 0.2  # half diagonals: the stretch by which the second strip is first straightened
 _FIRST_WINDOW_PX, _WINDOW_PX = 6.0, 3.9  # how far from where it is expected an edge still counts
 _JUMP_PX = 0.5  # off the fit before by this much, a sample counts half
+_TURNED = 2.0  # how many times stronger the other polarity must be to count instead
 _FAINT = 0.1  # of the edge's own contrast at its clearest point: fainter samples count less
 _RIDGE = (1e-3, 1e-2, 1e-2)  # of a fit's three coefficients, for edges that are next to nothing
 _LEAST_SPREAD_PX2 = 4e-4
@@ -58,8 +59,9 @@ class Edges(NamedTuple):
 
 
 class _Strip(NamedTuple):
-    contrast: Tensor
-    """`[B, N, T, S]`: squared slope of the brightness across the edge, along and across it."""
+    slope: Tensor
+    """`[B, N, T, S]`: of the brightness across the edge, along and across it; above 0 where it
+    rises as it does at the edge's clearest point."""
     inside: Tensor
     """`[B, N, T]`: 1 where the strip's middle lies in the photo."""
     along: Tensor
@@ -186,9 +188,8 @@ def _read(
     ).view(x.shape)
     x, y = x[..., reach_px + 1], y[..., reach_px + 1]
     inside = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
-    # Slopes of the same polarity alone.
-    contrast = ((strip[..., 2:] - strip[..., :-2]) / 2).clamp_min(0).square()
-    return _Strip(contrast, inside.to(luma.dtype), steps, across[1:-1])
+    slope = (strip[..., 2:] - strip[..., :-2]) / 2
+    return _Strip(slope, inside.to(luma.dtype), steps, across[1:-1])
 
 
 def _follow(strip: _Strip, stretches: Sequence[float], expected: Tensor | None) -> Iterator[_Fit]:
@@ -198,13 +199,13 @@ def _follow(strip: _Strip, stretches: Sequence[float], expected: Tensor | None) 
     """
     along, across = strip.along, strip.across
     unit = stretches[-1] / 2  # makes the coefficients of one size
+    signed = strip.slope * strip.slope.abs()
     for stretch in stretches:
         window = _FIRST_WINDOW_PX if expected is None else _WINDOW_PX
         away = across if expected is None else across - expected[..., None]
         # Tukey's biweight: like a Gaussian of a third of its width, without an exponential.
-        seen = strip.contrast * (1 - (away / window).square()).clamp_min(0).square()
-        total = seen.sum(-1) + 1e-12
-        offset = (seen @ across) / total
+        near = (1 - (away / window).square()).clamp_min(0).square()
+        offset, total = _line(near * signed, across)
         clearest = total[..., _STEPS, None]
         trust = strip.inside * total / (total + _FAINT * clearest + 1e-7)
         if expected is not None:
@@ -217,6 +218,20 @@ def _follow(strip: _Strip, stretches: Sequence[float], expected: Tensor | None) 
         spread = (weight * (offset - expected).square()).sum(-1) / (weight.sum(-1) + 1e-6)
         spread = (spread + _LEAST_SPREAD_PX2) / _SHARE_OF_INDEPENDENT
         yield fit._replace(variance=spread * variance / unit**4)
+
+
+def _line(slopes: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """Where brightness changes most, and how much, `[B, N, T]` each, of `slopes [B, N, T, S]`.
+
+    Along a row of tiles, or where a frame passes in front of light and dark, the brighter side
+    changes: falling slopes count instead of rising ones where they are by far the stronger.
+    """
+    rising = slopes.clamp_min(0)
+    falling = rising - slopes
+    up, down = rising.sum(-1), falling.sum(-1)
+    turned = down > _TURNED * up
+    total = torch.where(turned, down, up) + 1e-12
+    return torch.where(turned, falling @ across, rising @ across) / total, total
 
 
 def _parabola(
