@@ -155,6 +155,10 @@ class DataConfig(Section):
     flip: bool = True
     """Mirror half of the training photos and pairs left to right, the lens along with them."""
 
+    photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the training photos and pairs that get another look, as if another camera had taken
+    them: tone, colour cast, some grey, blurred, noisy or compressed as JPEG. 0 … 1."""
+
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Training stops when more than this share of an epoch's files could not be read. 0 … 1."""
 
@@ -180,6 +184,10 @@ class DataConfig(Section):
             raise ValueError(f"data.warps is of use to source 'pairs' only, got '{self.source}'")
         if self.source == "external" and self.external is None:
             raise ValueError("source 'external' needs data.external, a 'module:function'")
+        if self.source not in ("photos", "pairs") and self.photometric > 0:
+            raise ValueError(
+                f"data.photometric is of use to 'photos' and 'pairs' only, got '{self.source}'"
+            )
         if self.source != "photos" and self.local_warp > 0:
             raise ValueError(
                 f"data.local_warp is of use to source 'photos' only, got '{self.source}'"

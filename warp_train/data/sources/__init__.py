@@ -62,7 +62,15 @@ def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
     lenses, val_lenses = _lens_samplers(config)
     same: dict[str, Any] = {"seed": seed, "local_warp": config.local_warp}
     return (
-        Photos(train, config.size, lenses, split="train", flip=config.flip, **same),
+        Photos(
+            train,
+            config.size,
+            lenses,
+            split="train",
+            flip=config.flip,
+            photometric=config.photometric,
+            **same,
+        ),
         Photos(kept, config.size, val_lenses, split="val", flip=False, **same),
     )
 
@@ -70,7 +78,7 @@ def _photos(config: DataConfig, root: Path, seed: int) -> tuple[Photos, Photos]:
 def _pairs(config: DataConfig, root: Path, seed: int) -> tuple[Pairs, Pairs]:
     train, val = cached_pairs(root, config) if is_cache(root) else _found_pairs(config, root)
     return (
-        Pairs(train, config.size, seed=seed, flip=config.flip),
+        Pairs(train, config.size, seed=seed, flip=config.flip, photometric=config.photometric),
         Pairs(at_most(val, config.val_samples), config.size, seed=seed, flip=False),
     )
 

@@ -23,6 +23,7 @@ from warp_train.data.frames import (
     turn_image,
     turn_lens,
 )
+from warp_train.data.photometric import relook
 from warp_train.data.profiles import NO_PROFILE, profiled_grid
 from warp_train.data.samples import Sample, SampleKey, make_sample
 from warp_train.data.sources.files import FileSource
@@ -39,13 +40,21 @@ class Pairs(FileSource[PairItem]):
     """
 
     def __init__(
-        self, items: Sequence[PairItem], size: tuple[int, int], *, seed: int, flip: bool
+        self,
+        items: Sequence[PairItem],
+        size: tuple[int, int],
+        *,
+        seed: int,
+        flip: bool,
+        photometric: float = 0.0,
     ) -> None:
-        """`flip` mirrors half of the pairs, and their lenses with them."""
+        """`flip` mirrors half of the pairs, and their lenses with them; `photometric` is the
+        recipe's."""
         self.items = items
         self.size = size
         self.seed = seed
         self.flip = flip
+        self.photometric = photometric
         self.has_grids = any(item.profile is not None for item in items)
 
     def load(self, key: SampleKey) -> Sample:
@@ -65,7 +74,7 @@ class Pairs(FileSource[PairItem]):
         if self.flip and rng.random() < 0.5:
             frames, params = [mirror_image(frame) for frame in frames], mirror_lens(params)
         orig_size = item.orig_size or source.full_size
-        bent, straight = frames
+        bent, straight = relook(rng, self.photometric, *frames)
         sample = make_sample(bent, straight, params, item.image_id, orig_size, key.index)
         if self.has_grids:
             profile = item.profile or NO_PROFILE

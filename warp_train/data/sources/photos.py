@@ -13,6 +13,7 @@ from warp_train.data.decoding import BadSample, decode_image
 from warp_train.data.frames import is_across, mirror_image, turn_image
 from warp_train.data.lenses import LensSampler, Points, inverse_map
 from warp_train.data.local_warp import before_the_lens, draw_local_warp, local_grid
+from warp_train.data.photometric import relook
 from warp_train.data.samples import (
     Image,
     Sample,
@@ -58,15 +59,18 @@ class Photos(FileSource[Item]):
         seed: int,
         split: str,
         flip: bool,
+        photometric: float = 0.0,
         local_warp: float = 0.0,
     ) -> None:
-        """`flip` mirrors half of the photos before they are bent; `local_warp` is the recipe's."""
+        """`flip` mirrors half of the photos before they are bent; `photometric` and `local_warp`
+        are the recipe's."""
         self.items = items
         self.size = size
         self.lenses = lenses
         self.seed = seed
         self.split = split
         self.flip = flip
+        self.photometric = photometric
         self.local_warp = local_warp
 
     def load(self, key: SampleKey) -> Sample:
@@ -89,6 +93,7 @@ class Photos(FileSource[Item]):
             needed = f"data.size {list(self.size)} needs at least half as much"
             raise BadSample(item.target, f"{width}x{height} px is too small: {needed}")
         straight, bent = render(pixels, crop, inverse, self.size)
+        bent, straight = relook(rng, self.photometric, bent, straight)
         orig_size = item.orig_size or photo.full_size
         sample = make_sample(bent, straight, params, item.image_id, orig_size, key.index)
         if delta is None:

@@ -1,0 +1,83 @@
+"""Photos in other looks: nothing moves, both halves of a pair agree, validation is left alone."""
+
+import numpy as np
+import pytest
+from data_helpers import as_picture, opencv_correct, save, shift_between, textured
+
+from warp_train.data import DataConfig, SampleKey, build_sources
+from warp_train.data.photometric import Look, draw_look, graded, taken
+
+SIZE = (128, 192)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(6):
+        save(tmp_path / f"{i}.png", textured(200, 300, i))
+    return tmp_path
+
+
+def samples(folder, count=24, **kwargs):
+    config = DataConfig(source="photos", root=folder, size=SIZE, flip=False, **kwargs)
+    train, val = build_sources(config, 0)
+    drawn = [train[SampleKey(epoch, epoch % len(train))] for epoch in range(count)]
+    return drawn, [val[SampleKey(0, i)] for i in range(len(val))]
+
+
+def test_opencv_turns_the_input_into_the_target_in_any_look(folder):
+    changed, _ = samples(folder, photometric=1.0)
+    shifts = [shift_between(opencv_correct(s), as_picture(s["target_image"])) for s in changed]
+    assert np.median(shifts) < 0.1
+
+
+def test_the_share_of_the_training_photos_is_changed_and_no_lens(folder):
+    (plain, unseen), (half, same) = samples(folder, 60), samples(folder, 60, photometric=0.5)
+    kept = [a["input_image"].equal(b["input_image"]) for a, b in zip(plain, half, strict=True)]
+    assert 18 <= sum(kept) <= 42
+    for a, b in zip(plain + unseen, half + same, strict=True):
+        assert a["target_params"].equal(b["target_params"])
+    assert all(a["input_image"].equal(b["input_image"]) for a, b in zip(unseen, same, strict=True))
+
+
+def test_a_look_follows_from_the_key_alone(folder):
+    first, second = (samples(folder, 4, photometric=1.0)[0] for _ in range(2))
+    assert all(a["input_image"].equal(b["input_image"]) for a, b in zip(first, second, strict=True))
+
+
+def test_looks_are_drawn_as_often_as_they_are_to_be():
+    looks = [draw_look(np.random.default_rng(i)) for i in range(400)]
+    shares = [
+        np.mean(chosen)
+        for chosen in zip(
+            *((k.grey, k.blur > 0, k.noise > 0, k.jpeg is not None) for k in looks), strict=True
+        )
+    ]
+    np.testing.assert_allclose(shares, (0.3, 0.35, 0.35, 0.3), atol=0.08)
+    # A tone curve never falls: dark stays darker than bright.
+    assert all((np.diff(k.tone[0].astype(int), axis=0) >= 0).all() for k in looks)
+
+
+def test_each_change_is_what_it_says():
+    rng, photo = np.random.default_rng(0), textured(60, 90)
+    still = Look(np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2), False, 0.0, 0.0, None)
+    assert np.array_equal(taken(rng, graded(photo, still), still), photo)
+    grey = graded(photo, still._replace(grey=True))
+    assert (grey == grey[..., :1]).all()
+    sharpness = [
+        np.abs(np.diff(taken(rng, photo, still._replace(blur=blur)).astype(float), axis=1)).mean()
+        for blur in (0.0, 0.6, 1.2)
+    ]
+    assert sharpness[0] > sharpness[1] > sharpness[2]
+    noise = taken(rng, photo, still._replace(noise=6.0)).astype(float) - photo
+    inside = (photo > 40) & (photo < 215)
+    assert noise[inside].std() == pytest.approx(6.0, rel=0.1)
+    off = [
+        np.abs(taken(rng, photo, still._replace(jpeg=quality)).astype(float) - photo).mean()
+        for quality in (95, 35)
+    ]
+    assert 0 < off[0] < off[1] < 20
+
+
+def test_only_photos_and_pairs_have_looks():
+    with pytest.raises(ValueError, match=r"data\.photometric is of use to 'photos' and 'pairs'"):
+        DataConfig(source="scenes", photometric=0.5)
