@@ -19,6 +19,7 @@ from warp_train.commands import (
     recover,
     rectify,
     score,
+    straightness,
     training,
 )
 from warp_train.commands.common import Command, rank, say
@@ -87,7 +88,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    for module in (training, bench, evaluate, rectify, recover, prepare, score, export):
+    for module in (
+        training,
+        bench,
+        evaluate,
+        straightness,
+        rectify,
+        recover,
+        prepare,
+        score,
+        export,
+    ):
         module.add_commands(commands)
     return parser
 

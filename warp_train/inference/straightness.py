@@ -1,0 +1,128 @@
+"""How straight photos of chessboards become: a measure that needs no ground truth of anybody's.
+
+The inner corners of a flat board lie on straight lines, from wherever it is photographed; only a
+lens bends them. Corners are found in the photo as it is and moved by the warp, so that what is
+measured is the warp and not how well a resampled corner can be found.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from warp_train.data.samples import Image
+from warp_train.inference.photo_warp import PhotoWarp
+
+Corners = NDArray[np.float64]
+"""`[rows, columns, 2]`: x and y in pixels."""
+
+_WINDOW = 0.3  # of the shortest distance between corners
+_INVERSION_STEPS = 200
+_INVERTED = 1e-4  # px
+_LEAST_TO_CALIBRATE = 3
+
+
+@dataclass(frozen=True)
+class Board:
+    """One photo of a board. Deviations are in ‰ of the board's diagonal."""
+
+    photo: Path
+    size: tuple[int, int]
+    corners: Corners
+    model: float
+    calibration: float | None = None
+    """None where there are too few boards of this size to calibrate a camera."""
+
+    @property
+    def as_it_is(self) -> float:
+        return deviation(self.corners)
+
+
+def find_corners(photo: Image, columns: int, rows: int) -> Corners | None:
+    """The inner corners of a board in an RGB photo, by OpenCV; None where it finds no board."""
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    found, rough = cv2.findChessboardCorners(grey, (columns, rows))
+    if not found:
+        return None
+    grid = rough.reshape(rows, columns, 2)
+    steps = (np.linalg.norm(np.diff(grid, axis=axis), axis=2).min() for axis in (0, 1))
+    reach = max(2, round(_WINDOW * min(steps)))  # of its neighbours a corner must see nothing
+    until = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 100, 1e-4)
+    exact = cv2.cornerSubPix(grey, rough, (reach, reach), (-1, -1), until)
+    return exact.reshape(rows, columns, 2).astype(np.float64)
+
+
+def deviation(corners: Corners) -> float:
+    """Root mean square distance of the corners from the lines through their rows and columns.
+
+    The lines are fitted by least squares (total: across the line), and the distance is in ‰ of the
+    diagonal from the first corner to the last.
+    """
+    off = [_off_line(line) for line in (*corners, *corners.transpose(1, 0, 2))]
+    diagonal = np.linalg.norm(corners[-1, -1] - corners[0, 0])
+    return float(1000 * np.sqrt(np.square(np.concatenate(off)).mean()) / diagonal)
+
+
+def _off_line(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = points - points.mean(0)
+    off: NDArray[np.float64] = centred @ np.linalg.svd(centred)[2][1]
+    return off
+
+
+def corrected(corners: Corners, warp: PhotoWarp, height: int, width: int) -> Corners:
+    """Where a warp brings corners of a photo of `height` × `width`.
+
+    A warp is backward: it says where a corrected pixel is read. Its inverse is found by fixed-point
+    iteration, which a warp without folds that moves pixels by less than their distances allows.
+    """
+    unit = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    seen = torch.from_numpy(corners) / unit - 1
+    at = seen.clone()
+    for _ in range(_INVERSION_STEPS):
+        step = seen - warp.sources(at, height, width)
+        at += step
+        if (step * unit).abs().max() < _INVERTED:
+            break
+    moved: Corners = ((at + 1) * unit).numpy()
+    return moved
+
+
+def calibrated(boards: Sequence[Board]) -> list[Board]:
+    """The boards with `calibration`: OpenCV's own, of all boards of one size together.
+
+    It knows that these are boards, and sees all of them: what a single photo cannot be asked for.
+    """
+    by_size = defaultdict(list)
+    for board in boards:
+        by_size[board.size, board.corners.shape].append(board)
+    straightened = {
+        board.photo: value
+        for group in by_size.values()
+        if len(group) >= _LEAST_TO_CALIBRATE
+        for board, value in zip(group, _calibrate(group), strict=True)
+    }
+    return [replace(board, calibration=straightened.get(board.photo)) for board in boards]
+
+
+def _calibrate(boards: Sequence[Board]) -> list[float]:
+    """The deviations that are left by the one lens that OpenCV finds."""
+    (height, width), (rows, columns, _) = boards[0].size, boards[0].corners.shape
+    flat = np.zeros((rows * columns, 3), np.float32)
+    flat[:, :2] = np.mgrid[:columns, :rows].T.reshape(-1, 2)
+    seen = [board.corners.reshape(-1, 1, 2).astype(np.float32) for board in boards]
+    _, camera, terms, _, _ = cv2.calibrateCamera(
+        [flat] * len(boards),
+        seen,
+        (width, height),
+        None,
+        None,
+    )
+    ideal = (cv2.undistortPoints(points, camera, terms, P=camera) for points in seen)
+    return [deviation(points.reshape(rows, columns, 2).astype(np.float64)) for points in ideal]
