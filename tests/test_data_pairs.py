@@ -128,6 +128,17 @@ def test_flips_come_in_training_only(manifest):
     assert len(set(signs["val"])) == 1
 
 
+def test_looks_change_the_training_pairs_and_nothing_else(manifest):
+    where = manifest(count=10)
+    plain, changed = (pairs(where, flip=False, photometric=share) for share in (0.0, 1.0))
+    for split, alike in ((0, False), (1, True)):
+        for index in range(len(plain[split])):
+            a, b = (source[split][SampleKey(0, index)] for source in (plain, changed))
+            assert a["input_image"].equal(b["input_image"]) == alike
+            assert a["target_image"].equal(b["target_image"]) == alike
+            assert a["target_params"].equal(b["target_params"])
+
+
 def test_folders_pair_by_name_with_the_lens_unknown(tmp_path):
     for house in range(4):
         source, target, _ = true_pair((200, 300), house)

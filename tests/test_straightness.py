@@ -88,6 +88,14 @@ def test_corners_go_where_opencv_saw_them_from():
         np.testing.assert_allclose(found, flat, atol=0.01)
 
 
+def test_corners_follow_the_residual_too():
+    residual = torch.zeros(20, 30, 2)
+    residual[..., 0] = 2 * 3.0 / (SIZE[1] - 1)  # what is corrected is read 3 px farther right
+    warp = PhotoWarp(torch.tensor(IDENTITY_PARAMS, dtype=torch.float64), residual)
+    corners = flat_corners(*POSES[0])
+    np.testing.assert_allclose(corrected(corners, warp, *SIZE), corners - (3, 0), atol=0.01)
+
+
 def test_deviation_is_that_of_a_bent_board_by_hand():
     grid = np.stack(np.meshgrid(np.arange(3.0), np.arange(3.0)), -1)
     assert deviation(grid) < 1e-12

@@ -61,6 +61,13 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return number
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declares `MODEL`."""
+    parser.add_argument(
+        "model", metavar="MODEL", type=text, help="run folder, checkpoint folder or hub id"
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Declares `--device`."""
     parser.add_argument(

@@ -9,9 +9,9 @@ from pathlib import Path
 from warp_train.commands.common import (
     add_command,
     add_device,
+    add_model,
     check_writable,
     say,
-    text,
     whole_number,
     write_result,
 )
@@ -41,9 +41,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "measure a model on photo pairs: proxy score, end-point error, fold-overs",
         _HELP,
     )
-    parser.add_argument(
-        "model", metavar="MODEL", type=text, help="run folder, checkpoint folder or hub id"
-    )
+    add_model(parser)
     parser.add_argument(
         "--data",
         metavar="DIR|MANIFEST",

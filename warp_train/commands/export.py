@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from warp_train.commands.common import (
     add_command,
     add_device,
+    add_model,
     check_writable,
     say,
     text,
@@ -46,9 +47,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     export = add_command(
         commands, "export", _export, "write photos' lenses as OpenCV's or lensfun's numbers", _HELP
     )
-    export.add_argument(
-        "model", metavar="MODEL", type=text, help="a run folder, a checkpoint folder or a hub id"
-    )
+    add_model(export)
     export.add_argument(
         "photos", metavar="PHOTO", type=Path, nargs="+", help="photos, or folders of photos"
     )

@@ -27,8 +27,12 @@ class Progress:
 
     def error(self, message: str) -> None:
         """What went wrong, as one line."""
+        self.note(f"error: {message}")
+
+    def note(self, message: str) -> None:
+        """What is worth a line."""
         with self._bar.external_write_mode(file=sys.stderr):
-            say(f"error: {' '.join(message.split())}")
+            say(" ".join(message.split()))
 
     def advance(self) -> None:
         """One more has ended."""

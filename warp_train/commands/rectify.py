@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from warp_train.commands.common import add_command, add_device, say, text, whole_number
+from warp_train.commands.common import add_command, add_device, add_model, say, text, whole_number
 from warp_train.commands.progress import Progress
 from warp_train.errors import WarpTrainError
 
@@ -44,9 +44,7 @@ _MOST_DEFAULT_WORKERS = 4
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declares `rectify`."""
     parser = add_command(commands, "rectify", _rectify, "correct photos at full resolution", _HELP)
-    parser.add_argument(
-        "model", metavar="MODEL", type=text, help="run folder, checkpoint folder or hub id"
-    )
+    add_model(parser)
     parser.add_argument(
         "inputs", metavar="INPUT", type=text, nargs="+", help="photo, folder or quoted pattern"
     )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from warp_train.commands.common import (
     add_command,
     add_device,
+    add_model,
     check_writable,
-    say,
-    text,
     write_result,
 )
+from warp_train.commands.progress import Progress
 from warp_train.errors import WarpTrainError
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "measure a model on photos of a chessboard, whose lines are known to be straight",
         _HELP,
     )
-    parser.add_argument(
-        "model", metavar="MODEL", type=text, help="run folder, checkpoint folder or hub id"
-    )
+    add_model(parser)
     parser.add_argument("photos", metavar="DIR", type=Path, help="folder of photos of the board")
     parser.add_argument(
         "--corners",
@@ -67,38 +65,29 @@ def _corners(value: str) -> tuple[int, int]:
 
 def _straightness(arguments: argparse.Namespace) -> int:
     check_writable("--json", arguments.json)
-    from tqdm import tqdm
-
-    from warp_train.data.decoding import BadSample, decode_image
+    from warp_train.data.decoding import BadSample
     from warp_train.data.sources.files import list_images
-    from warp_train.inference.fallback import choose_warp
     from warp_train.inference.predictor import load_predictor
-    from warp_train.inference.straightness import (
-        Board,
-        calibrated,
-        corrected,
-        deviation,
-        find_corners,
-    )
+    from warp_train.inference.straightness import calibrated, measure
 
     paths = list_images(arguments.photos, "DIR")
     predictor = load_predictor(arguments.model, arguments.device)
+    progress = Progress(len(paths), "photo")
     boards, broken = [], 0
-    for path in tqdm(paths, unit="photo", disable=None, dynamic_ncols=True):
+    for path in paths:
         try:
-            photo = decode_image(path).pixels
+            board = measure(path, predictor, *arguments.corners)
         except BadSample as bad:
             broken += 1
-            say(f"error: {bad}")
-            continue
-        corners = find_corners(photo, *arguments.corners)
-        if corners is None:
-            say(f"{path}: no board of {'x'.join(map(str, arguments.corners))} corners found")
-            continue
-        size = photo.shape[0], photo.shape[1]
-        warp = choose_warp(predictor.predict(photo), *size).warp
-        straightened = deviation(corrected(corners, warp, *size))
-        boards.append(Board(path, size, corners, straightened))
+            progress.error(str(bad))
+        else:
+            if board is None:
+                corners = "x".join(map(str, arguments.corners))
+                progress.note(f"{path}: no board of {corners} corners found")
+            else:
+                boards.append(board)
+        progress.advance()
+    progress.close()
     if not boards:
         raise WarpTrainError(f"{arguments.photos}: no board was found in {len(paths)} photos")
     boards = calibrated(boards)
@@ -139,4 +128,5 @@ def _write(path: Path, boards: Sequence[Board], model_hash: str) -> None:
         }
         for board in boards
     ]
-    write_result("--json", path, to_json({"boards": found, "model_hash": model_hash}, indent=2))
+    content = to_json({"boards": found, "model_hash": model_hash}, indent=2)
+    write_result("--json", path, content + "\n")

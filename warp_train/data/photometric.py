@@ -73,6 +73,8 @@ def taken(rng: np.random.Generator, frame: Image, look: Look) -> Image:
     if look.noise > 0:
         frame = add_noise(rng, frame, Sensor(look.blur, look.noise))
     if look.jpeg is not None:
-        _, stored = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
-        frame = as_image(cv2.imdecode(stored, cv2.IMREAD_COLOR))
+        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # else red would be kept as blue is
+        _, stored = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
+        again = as_image(cv2.imdecode(stored, cv2.IMREAD_COLOR))
+        frame = as_image(cv2.cvtColor(again, cv2.COLOR_BGR2RGB))
     return frame

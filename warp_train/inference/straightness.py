@@ -17,8 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from warp_train.data.decoding import decode_image
 from warp_train.data.samples import Image
+from warp_train.inference.fallback import choose_warp
 from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.inference.predictor import Predictor
 
 Corners = NDArray[np.float64]
 """`[rows, columns, 2]`: x and y in pixels."""
@@ -43,6 +46,20 @@ class Board:
     @property
     def as_it_is(self) -> float:
         return deviation(self.corners)
+
+
+def measure(path: Path, predictor: Predictor, columns: int, rows: int) -> Board | None:
+    """The board in one photo, as it is and after the warp that `rectify` would apply.
+
+    None where no board is found. Raises BadSample where the photo cannot be read.
+    """
+    photo = decode_image(path).pixels
+    corners = find_corners(photo, columns, rows)
+    if corners is None:
+        return None
+    size = photo.shape[0], photo.shape[1]
+    warp = choose_warp(predictor.predict(photo), *size).warp
+    return Board(path, size, corners, deviation(corrected(corners, warp, *size)))
 
 
 def find_corners(photo: Image, columns: int, rows: int) -> Corners | None:
