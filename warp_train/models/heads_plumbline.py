@@ -5,7 +5,8 @@ or level in the world (`warp_train.models.pencils`). Each is of little worth by 
 a table is straight, that of a cup is not, and a photo shows both alike. The network weighs each
 equation by what surrounds the edge, and the lens is the weighted least-squares solution with a
 prior (Gauss-Newton; Cauchy's weights `1 / (1 + e²)`, so that what contradicts the rest loses its
-say). The information matrix of the last step says how sure the answer is.
+say). The information matrix of the last step says how sure the answer is, and the solution is then
+drawn in as such answers want to be (`warp_train.models.shrinkage`).
 """
 
 from typing import NamedTuple
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from warp_train.geometry import StraightLines, straight_lines
 from warp_train.models.edges import CELL_PX, STRETCHES, Edges
+from warp_train.models.evidence import RADIAL_TERMS, Lens, evidence
 from warp_train.models.pencils import PENCIL_TERMS, PENCILS, Eliminated, eliminate, off_pencils
+from warp_train.models.shrinkage import Shrinkage
 
 EDGE_FEATURES = 5 * len(STRETCHES) + 6
-RADIAL_TERMS = 3
 
 # How the radial terms of real lenses go together: k1, k2, k3 along the principal directions of what
 # lensfun's wide lenses do to a frame, each as long as it is in the root mean square.
@@ -36,24 +38,6 @@ _STEEPEST = 10.0  # of a direction by a mode: beyond, the lens folds
 _LEAST_VARIANCE = 0.05**2, 0.4**2
 _LEAST_TURN = 0.01**2  # variance of a direction, in rad²
 SWIFT = 30.0  # how many times faster than a weight a gate may move: a few have far to go
-
-
-class Lens(NamedTuple):
-    """What the edges say."""
-
-    radial: Tensor
-    """`[B, 3]`: k1, k2, k3, not bounded yet; zeros while the head is untrained."""
-    information: Tensor
-    """`[B, 3, 3]`: inverse covariance, in units of the modes."""
-    weights: Tensor
-    """`[B, N]`: the say that each edge had by its bend."""
-    misfit: Tensor
-    """`[B]`: weighted mean square of how far edges are off their curvature, over the second
-    stretch, in (1 / half diagonal)²."""
-    pencil_weights: Tensor
-    """`[B, 2, N]`: the say that each edge had by its direction, as upright and as level."""
-    misaligned: Tensor
-    """`[B]`: weighted mean square of the sines by which edges are off their pencils."""
 
 
 class _Say(NamedTuple):
@@ -98,6 +82,7 @@ class PlumbLineHead(nn.Module):
         self.log_pencil_prior = _logarithms(0.05**-2, 0.05**-2)
         self.log_pencil_gain = _logarithms(0.13, 0.13)
         self.log_pencil_tolerance = _logarithms(0.01, 0.01)  # rad
+        self.shrinkage = Shrinkage()
 
     def forward(self, features: Tensor, edges: Edges) -> Lens:
         """The lens that makes the edges of `features [B, C, h, w]`'s photo straight."""
@@ -129,7 +114,8 @@ class PlumbLineHead(nn.Module):
                     guess.pencils + turn.clamp(-_LARGEST_TURN, _LARGEST_TURN),
                 )
         step, _, lens = self._step(edges, say, guess, 1.0)
-        return lens._replace(radial=((guess.modes + step) * SWIFT * self.gates) @ self.mixing)
+        modes = self.shrinkage(guess.modes + step, evidence(lens))
+        return lens._replace(radial=(modes * SWIFT * self.gates) @ self.mixing)
 
     def _step(
         self, edges: Edges, say: _Say, at: _Guess, wide: float
