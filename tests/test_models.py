@@ -59,7 +59,7 @@ def test_votes_are_weighted_by_their_precision() -> None:
     values, logs = torch.tensor([0.3, -0.2, 0.9, 0.1]), torch.tensor([0.0, 1.0, -2.0, 0.5])
     features = torch.zeros(1, channels, 2, 2)
     features[0, 0], features[0, 1] = values.view(2, 2), logs.view(2, 2)
-    out = head(features, measure_edges(torch.zeros(1, 3, 16, 16)), (16, 16))
+    out = head(features, measure_edges(torch.zeros(1, 3, 16, 16), 64), (16, 16))
     precision = logs.exp()
     mean = (precision * values).sum() / precision.sum()
     torch.testing.assert_close(out["params_raw"], mean.expand(1, 8))

@@ -17,6 +17,7 @@ from warp_train.geometry import (
 from warp_train.models.edges import CELL_PX, Edges, measure_edges
 from warp_train.models.heads_plumbline import edge_map, features_at
 
+MOST = 1024
 LENSES = ((-0.30, 0.15, -0.05), (0.2, -0.1, 0.02), (-0.08, 0.0, 0.0))
 
 
@@ -102,7 +103,7 @@ def near_middle(edges: Edges, size: tuple[int, int] = SIZE, reach: float = 0.15)
 def test_edges_bend_by_one_over_their_radius(radius: float) -> None:
     straight = radius < 0
     image = disc(1e7 if straight else radius)
-    edges = measure_edges(image)
+    edges = measure_edges(image, MOST)
     chosen = near_middle(edges)
     assert chosen.sum() >= 4
     # The normal points to the bright inside, and so does the bend.
@@ -118,7 +119,7 @@ def test_an_edge_goes_on_where_the_brighter_side_changes() -> None:
     lens, side = (-0.2, 0.05, 0.0), 26 * 4
     board = np.indices((-(-SIZE[0] * 4 // side), -(-SIZE[1] * 4 // side))).sum(0) % 2
     canvas = np.kron(board, np.ones((side, side)))[: SIZE[0] * 4, : SIZE[1] * 4] * 150 + 50
-    edges = measure_edges(seen_through(lens, canvas.astype(np.uint8)))
+    edges = measure_edges(seen_through(lens, canvas.astype(np.uint8)), MOST)
     seen = edges.support[..., 3] > 0.5
     assert seen.float().mean() > 0.6
     expected = straight_lines(edges.position, edges.normal, torch.tensor([lens]))
@@ -128,7 +129,7 @@ def test_an_edge_goes_on_where_the_brighter_side_changes() -> None:
 
 def test_where_nothing_is_nothing_is_said() -> None:
     for image in (torch.zeros(2, 3, 40, 56), torch.ones(1, 3, 1, 1), torch.full((1, 3, 9, 2), 0.5)):
-        edges = measure_edges(image)
+        edges = measure_edges(image, MOST)
         assert all(part.isfinite().all() for part in edges[:-1])
         assert (edges.support < 0.01).all()
         assert edge_map(edges, *image.shape[-2:]).isfinite().all()
@@ -136,7 +137,7 @@ def test_where_nothing_is_nothing_is_said() -> None:
 
 def test_each_edge_is_told_what_lies_at_its_cell() -> None:
     torch.manual_seed(0)
-    edges = measure_edges(torch.rand(1, 3, 100, 150))
+    edges = measure_edges(torch.rand(1, 3, 100, 150), MOST)
     rows, columns = math.ceil(100 / CELL_PX), math.ceil(150 / CELL_PX)
     names = torch.arange(rows * columns).view(1, 1, rows, columns).float()
     told = features_at(names, CELL_PX, edges)[0, :, 0]
@@ -160,3 +161,13 @@ def bent_lattice(lens: tuple[float, ...]) -> torch.Tensor:
 def test_a_head_that_trusts_every_edge_finds_the_lens_of_a_lattice(lens: tuple[float, ...]) -> None:
     error, bend = error_and_bend(as_if_trained(), bent_lattice(lens), lens)
     assert error < max(0.4, 0.15 * bend)
+
+
+def test_of_many_edges_the_strongest_are_followed() -> None:
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 100, 150)
+    every, few = measure_edges(image, MOST), measure_edges(image, 40)
+    assert every.strength.shape[1] == math.ceil(100 / CELL_PX) * math.ceil(150 / CELL_PX)
+    assert few.strength.shape[1] == 40
+    assert few.strength.min() >= every.strength[:, 40:].max()
+    assert torch.equal(few.cell, every.cell[:, :40])

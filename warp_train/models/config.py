@@ -39,6 +39,9 @@ class ModelConfig(Section):
     """Share batch statistics across GPUs in a ResNet. `tiny` has none to share."""
     param_bounds: ParamBounds = ParamBounds()
     """Largest deviation of each lens parameter from the identity."""
+    edges: int = Field(default=1024, ge=64, le=8192)
+    """Edges of a photo that are followed, the strongest first and at most one in 8 × 8 px: 64 …
+    8192. More find more lines in photos with few of them; the time grows with their number."""
     level_camera: bool = True
     """Photos are mostly taken level, so upright and level lines also tell the lens by where they
     point; the network learns for which photos that holds. False: by how they bend alone."""

@@ -24,7 +24,6 @@ CELL_PX = 8
 STRETCHES = (0.035, 0.07, 0.14, 0.28)
 """Standard deviations of the stretches that parabolas are fitted over, in half diagonals."""
 
-_MOST_EDGES = 1024
 _PHOTOS_AT_A_TIME = 4  # on a CPU: what all of a batch needs at once falls out of its caches
 _STEPS = 16  # samples along a strip to either side
 _CUT = 1.5  # deviations of its longest stretch that a strip reaches to either side
@@ -40,7 +39,7 @@ _SHARE_OF_INDEPENDENT = 1 / 3  # samples along an edge: the blur ties neighbours
 
 
 class Edges(NamedTuple):
-    """At most 1024 edges a photo, strongest first. Lengths are in half diagonals."""
+    """The edges of photos, strongest first. Lengths are in half diagonals."""
 
     position: Tensor
     """`[B, N, 2]`: x and y from the photo's centre."""
@@ -88,18 +87,18 @@ class _Fit(NamedTuple):
 
 @torch.no_grad()
 @full_precision
-def measure_edges(image: Tensor) -> Edges:
-    """The edges of photos `[B, 3, H, W]` in 0..1, of any size."""
+def measure_edges(image: Tensor, most: int) -> Edges:
+    """The edges of photos `[B, 3, H, W]` in 0..1, of any size: the `most` strongest, one a cell."""
     at_a_time = _PHOTOS_AT_A_TIME if image.device.type == "cpu" else len(image)
-    parts = [_measure(part) for part in image.chunk(math.ceil(len(image) / at_a_time))]
+    parts = [_measure(part, most) for part in image.chunk(math.ceil(len(image) / at_a_time))]
     return parts[0] if len(parts) == 1 else Edges(*(torch.cat(p) for p in zip(*parts, strict=True)))
 
 
-def _measure(image: Tensor) -> Edges:
+def _measure(image: Tensor, most: int) -> Edges:
     height, width = image.shape[-2:]
     unit = half_diagonal(height, width)
     smooth = _smooth_luma(image)
-    pixel, normal, strength, cell = _clearest(*central_differences(smooth))
+    pixel, normal, strength, cell = _clearest(*central_differences(smooth), most)
     smooth = smooth[:, None, 1:-1, 1:-1]
     near = _read(smooth, pixel, normal, STRETCHES[2], _NEAR_PX, None)
     _, *fits = _follow(near, (STRETCHES[0], *STRETCHES[:3]), None)
@@ -136,8 +135,9 @@ def _smooth_luma(image: Tensor) -> Tensor:
     return _binomial(F.pad(luma, (3, 3, 3, 3), mode="replicate"), 4).squeeze(1)
 
 
-def _clearest(l_x: Tensor, l_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The clearest edge point of each cell: pixel, unit normal, strength and cell."""
+def _clearest(l_x: Tensor, l_y: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The clearest edge point of the `most` clearest cells: pixel, unit normal, strength and
+    cell."""
     height, width = l_x.shape[-2:]
     x2, y2 = l_x * l_x, l_y * l_y
     tensor = torch.stack((x2 - y2, 2 * l_x * l_y, x2 + y2), dim=1)
@@ -150,7 +150,7 @@ def _clearest(l_x: Tensor, l_y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]
     clear = tensor[:, 2:] * coherence
     best, where = F.max_pool2d(clear, CELL_PX, ceil_mode=True, return_indices=True)
     columns = best.shape[-1]
-    best, cell = best.flatten(1).topk(min(_MOST_EDGES, best[0].numel()), dim=1)
+    best, cell = best.flatten(1).topk(min(most, best[0].numel()), dim=1)
     where = where.flatten(1).gather(1, cell)
     row, column = where // width, where % width
     there = row // 2 * re.shape[-1] + column // 2

@@ -56,7 +56,7 @@ class HybridModel(nn.Module):
     def forward(self, image: Tensor) -> Prediction:
         """Predicts the warp that straightens `image [B, 3, H, W]` in 0..1, of any size."""
         height, width = image.shape[-2:]
-        edges = measure_edges(image)
+        edges = measure_edges(image, self.config.edges)
         features = self.backbone(image, edges)
         lens = self.parametric_head(features, edges, (height, width))
         flow = self.residual_head(features) if self.residual_enabled else no_flow(image)
