@@ -77,6 +77,25 @@ def test_flips_and_lenses_follow_from_the_key_alone(tmp_path):
     assert not a["target_params"].equal(first[SampleKey(6, 1)]["target_params"])
 
 
+@pytest.mark.parametrize("bend", [(-0.15, 0.15), (-0.02, 0.02)])
+def test_frames_show_about_as_much_of_a_photo_as_is_said(tmp_path, bend):
+    # Grey rises by 1 per 4 px to the right, red downwards: a frame's colours say what it shows.
+    ramps = np.zeros((600, 900, 3), np.uint8)
+    ramps[..., 1] = np.arange(900) // 4
+    ramps[..., 0] = np.arange(600)[:, None] // 4
+    for i in range(2):
+        save(tmp_path / f"{i}.png", ramps)
+    train, _ = photos(tmp_path, flip=False, lens={"bend": bend})
+    shares = []
+    for epoch in range(80):
+        frame = 255 * as_picture(train[SampleKey(epoch, 0)]["target_image"])
+        across, down = np.ptp(frame[..., 1]) * 4 / 900, np.ptp(frame[..., 0]) * 4 / 600
+        shares.append(np.sqrt(across * down))
+    said = DataConfig(source="photos", root=tmp_path).shown
+    assert np.mean(shares) == pytest.approx(said, rel=0.1)
+    assert DataConfig(source="pairs", root=tmp_path).shown == 1
+
+
 def test_groups_come_from_names():
     assert id_of("house001_g2_original") == "house001_g2"
     assert group_of("house001_g2") == "house001"

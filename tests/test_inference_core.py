@@ -29,8 +29,10 @@ LENS = (-0.12, 0.03, 0.01, 0.002, -0.001, 0.02, -0.01, 0.95)
 class Says(HybridModel):
     """A model that says the same of every photo, and notes the size of what it was shown."""
 
-    def __init__(self, lens: tuple[float, ...], flow: torch.Tensor | None = None) -> None:
-        trained = TrainedOn(stage="stage2_hybrid", size=(96, 144))
+    def __init__(
+        self, lens: tuple[float, ...], flow: torch.Tensor | None = None, shown: float = 1.0
+    ) -> None:
+        trained = TrainedOn(stage="stage2_hybrid", size=(96, 144), shown=shown)
         super().__init__(ModelConfig(), residual_enabled=flow is not None, trained_on=trained)
         self.lens, self.said_flow = lens, flow
 
@@ -43,6 +45,21 @@ class Says(HybridModel):
 
 def says(lens: tuple[float, ...], flow: torch.Tensor | None = None) -> Predictor:
     return Predictor(Says(lens, flow), torch.device("cpu"), "0")
+
+
+@pytest.mark.parametrize("size", [(300, 450), (450, 300), (200, 400)])
+def test_a_photo_is_looked_at_as_large_as_its_parts_were_in_training(size: tuple[int, int]) -> None:
+    # Training cut frames of 96 × 144 that showed three quarters of a photo's sides, so that the
+    # whole photo would have been 128 × 192.
+    model = Says(LENS, shown=0.75)
+    warp = Predictor(model, torch.device("cpu"), "0").predict(textured(*size))
+    height, width = model.shown[2:]
+    assert height * width == pytest.approx(128 * 192, rel=0.03)
+    assert width / height == pytest.approx(max(size) / min(size), rel=0.02)
+    # How large it was looked at is nothing to the lens.
+    torch.testing.assert_close(
+        warp.params, says(LENS).predict(textured(*size)).params, atol=2e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize("size", [(300, 450), (500, 400), (240, 241), (97, 610)])

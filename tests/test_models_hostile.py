@@ -167,6 +167,7 @@ def test_what_is_no_file_is_not_waited_for(
         (lambda c: c["trained_on"].update(size=[10**9, 10**9]), "trained_on.size.0: "),
         (lambda c: c["trained_on"].update(size=[-96, 144]), "trained_on.size.0: "),
         (lambda c: c["trained_on"].update(size=[96]), "trained_on.size"),
+        (lambda c: c["trained_on"].update(shown=1e-6), "trained_on.shown: "),
         (lambda c: c["trained_on"].update(stage="x\n# owned"), "trained_on.stage: "),
         (lambda c: c["trained_on"].update(fixed_warp=[0.0] * 7), "trained_on.fixed_warp"),
         (lambda c: c["trained_on"].update(fixed_warp=[0.0] * 8), "trained_on.fixed_warp: .*zoom"),

@@ -176,6 +176,12 @@ class DataConfig(Section):
     lensfun: LensfunConfig = LensfunConfig()
     """Which calibrations; only with `lenses: lensfun`."""
 
+    @property
+    def shown(self) -> float:
+        """Share of a photo's sides that a frame shows in the mean, roughly. Of `photos` it is a
+        part: a random crop, with room around it for what the lens reads."""
+        return 0.8 if self.source == "photos" else 1.0
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.source in ("photos", "pairs") and self.root is None:

@@ -39,15 +39,24 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the frames that the model was trained on."""
-        return self.model.trained_on.size if self.model.trained_on else _DEFAULT_SIZE
+        """(height, width) of the frame whose area the model sees a photo at.
+
+        That of training, or larger where training showed parts of photos: as large as they were
+        there, things are known best (H. Touvron et al., "Fixing the train-test resolution
+        discrepancy", 2019).
+        """
+        trained = self.model.trained_on
+        if trained is None:
+            return _DEFAULT_SIZE
+        height, width = (round(side / trained.shown) for side in trained.size)
+        return height, width
 
     @torch.inference_mode()
     def predict(self, photo: Image) -> PhotoWarp:
         """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size.
 
         The model sees it turned to the orientation that it was trained in, at its own aspect, with
-        the area of the training frames.
+        the area of `size`.
         """
         across = is_across(photo.shape, self.size)
         shape = photo.shape[1::-1] if across else photo.shape[:2]

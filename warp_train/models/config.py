@@ -60,6 +60,9 @@ class TrainedOn(Section):
     """Newest stage of training."""
     size: tuple[_Side, _Side]
     """[height, width] of the frames that it saw."""
+    shown: float = Field(default=1.0, ge=0.5, le=1)
+    """Share of a photo's sides that a frame showed, 0.5 … 1. Where it was a part, things looked
+    larger in training than in a whole photo of that size, which is then to be looked at larger."""
     fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
     """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
     the control that a network has to beat. None where no warp was known."""

@@ -120,6 +120,7 @@ def start_run(
     model.trained_on = TrainedOn(
         stage=recipe.stage,
         size=feed.size,
+        shown=recipe.data.shown,
         fixed_warp=median_lens(feed.first_samples(), feed.size),
     )
     total_steps = recipe.train.epochs * feed.steps_per_epoch
