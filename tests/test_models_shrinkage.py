@@ -1,8 +1,10 @@
 """Shrinkage: it learns the mean of what may be true, and starts by changing nothing."""
 
+import math
+
 import torch
 
-from warp_train.models.evidence import EVIDENCE
+from warp_train.models.evidence import EVIDENCE, Lens, evidence
 from warp_train.models.shrinkage import Shrinkage
 
 WEAK, STRONG = 0.1, 1.5  # of lenses as they stand and amplified, half of each
@@ -70,3 +72,24 @@ def test_gradients_flow_through_the_answer_and_not_through_what_is_known_of_it()
     assert torch.equal(by_answer[:, 0], torch.diag(factors))
     assert (factors - 1).abs().min() > 1e-3
     assert by_evidence.any()
+
+
+def test_evidence_counts_who_was_heard_and_how_alike_the_modes_look() -> None:
+    weights = torch.zeros(1, 100)
+    weights[0, :20] = 0.5  # 20 witnesses, 10 in all
+    information = torch.tensor([[[math.e**3, 0, 0], [0, 4.0, 1.0], [0, 1.0, 1.0]]])
+    lens = Lens(
+        torch.zeros(1, 3, requires_grad=True),
+        information.requires_grad_(),
+        weights,
+        torch.tensor([0.0]),
+        torch.zeros(1, 2, 100),
+        torch.tensor([0.0]),
+    )
+    told = evidence(lens)
+    assert told.shape == (1, EVIDENCE)
+    assert not told.requires_grad
+    sure, together, heard = told[0, :3], told[0, 3:6], torch.expm1(3 * told[0, 6:])
+    torch.testing.assert_close(sure, torch.tensor([1.0, math.log(4) / 3, 0.0]))
+    torch.testing.assert_close(together, torch.tensor([0.0, 0.0, 0.5]))  # 1 / √(4 · 1)
+    torch.testing.assert_close(heard, torch.tensor([10.0, 0, 0, 20.0, 0, 0]), atol=1e-4, rtol=1e-5)
