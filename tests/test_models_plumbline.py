@@ -14,6 +14,7 @@ from warp_train.geometry import (
     half_diagonal,
     straight_lines,
 )
+from warp_train.models import HybridModel, ModelConfig
 from warp_train.models.edges import CELL_PX, Edges, measure_edges
 from warp_train.models.heads_plumbline import edge_map, features_at
 
@@ -171,3 +172,11 @@ def test_of_many_edges_the_strongest_are_followed() -> None:
     assert few.strength.shape[1] == 40
     assert few.strength.min() >= every.strength[:, 40:].max()
     assert torch.equal(few.cell, every.cell[:, :40])
+
+
+def test_a_model_follows_as_many_edges_as_its_configuration_says() -> None:
+    model, told = HybridModel(ModelConfig(edges=70)), []
+    model.backbone.register_forward_pre_hook(lambda _, given: told.append(given[1].strength.shape))
+    with torch.no_grad():
+        model(torch.rand(2, 3, 100, 150))
+    assert told == [(2, 70)]

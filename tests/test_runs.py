@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from data_helpers import save, textured
 from runs_helpers import (
     ENVIRONMENT,
     ROOT,
@@ -23,6 +24,7 @@ from runs_helpers import (
     train,
 )
 
+from warp_train.inference.predictor import load_predictor
 from warp_train.models import from_pretrained
 
 
@@ -287,3 +289,13 @@ def test_pairs_with_known_warps_learn_from_the_grid_term(tmp_path: Path) -> None
     assert train("stage1_param_only", tmp_path / "runs", *more, "train.batch_size=2") == 0
     summary = json.loads((tmp_path / "runs/stage1_param_only/summary.json").read_text())
     assert summary["identity"]["epe_px"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_network_trained_on_crops_looks_at_whole_photos_larger(tmp_path: Path) -> None:
+    for number in range(6):
+        save(tmp_path / "photos" / f"p{number}.png", textured(80, 120, number))
+    short = ("train.max_steps=1", "data.val_samples=1")
+    crops = ("data.source=photos", f"data.root={tmp_path}/photos", "data.val_fraction=0.3")
+    for name, more, size in (("whole", (), (32, 48)), ("crops", crops, (40, 60))):
+        assert train(STAGES[0], tmp_path, *short, *more, "--run-name", name) == 0
+        assert load_predictor(tmp_path / name, "cpu").size == size
