@@ -21,7 +21,9 @@ from warp_train.models import (
 )
 from warp_train.models.model_card import model_card
 
-TRAINED = TrainedOn(stage="stage3_finetune", size=(96, 144), fixed_warp=(0.01,) * 7 + (1.1,))
+TRAINED = TrainedOn(
+    stage="stage3_finetune", size=(96, 144), shown=0.75, fixed_warp=(0.01,) * 7 + (1.1,)
+)
 SUMMARY: dict[str, Any] = {
     "identity": {"epe_px": 3.63, "loss/total": 3.2435, "warp_negative_det_pct": 0.0},
     "fixed_warp": None,
@@ -58,6 +60,8 @@ def test_a_card_says_what_is_known() -> None:
     assert header["library_name"] == "warp_train"
     assert header["pipeline_tag"] == "image-to-image"
     assert header["license"] == "apache-2.0"
+    assert "frames of 96 × 144 px" in body
+    assert "area of 128 × 192 px" in body  # frames showed three quarters of a photo's sides
     assert "lens-distortion" in header["tags"]
     for part in (
         "`tiny`",

@@ -39,17 +39,8 @@ class Predictor:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the frame whose area the model sees a photo at.
-
-        That of training, or larger where training showed parts of photos: as large as they were
-        there, things are known best (H. Touvron et al., "Fixing the train-test resolution
-        discrepancy", 2019).
-        """
-        trained = self.model.trained_on
-        if trained is None:
-            return _DEFAULT_SIZE
-        height, width = (round(side / trained.shown) for side in trained.size)
-        return height, width
+        """(height, width) of the frame whose area the model sees a photo at: `TrainedOn.look`."""
+        return self.model.trained_on.look if self.model.trained_on else _DEFAULT_SIZE
 
     @torch.inference_mode()
     def predict(self, photo: Image) -> PhotoWarp:

@@ -67,6 +67,16 @@ class TrainedOn(Section):
     """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
     the control that a network has to beat. None where no warp was known."""
 
+    @property
+    def look(self) -> tuple[int, int]:
+        """(height, width) of the frame whose area a whole photo is to be looked at.
+
+        As large as they were in training, things are known best (H. Touvron et al., "Fixing the
+        train-test resolution discrepancy", 2019).
+        """
+        height, width = (round(side / self.shown) for side in self.size)
+        return height, width
+
     @field_validator("fixed_warp")
     @classmethod
     def _is_a_lens(cls, lens: tuple[float, ...] | None) -> tuple[float, ...] | None:

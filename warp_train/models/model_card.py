@@ -11,6 +11,7 @@ import yaml
 
 from warp_train.errors import WarpTrainError
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES
+from warp_train.models.config import TrainedOn
 
 _TAGS = ["image-rectification", "lens-distortion", "geometry", "safetensors"]
 _MEASURES = (
@@ -110,10 +111,11 @@ def _about(description: Mapping[str, Any]) -> str:
     known = description["trained_on"]
     if known is not None:
         height, width = known["size"]
+        tall, wide = TrainedOn.model_validate(known).look
         lines += [
             f"- newest stage of training: `{_word(known['stage'])}`",
             f"- trained on frames of {height} × {width} px (height × width); of a photo it sees a "
-            "small copy of that area",
+            f"small copy with the area of {tall} × {wide} px",
         ]
     return "\n".join(lines) + "\n"
 
