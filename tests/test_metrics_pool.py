@@ -63,6 +63,37 @@ def test_workers_do_not_heed_the_signals_of_a_terminal_from_the_start() -> None:
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
 
 
+def test_ctrl_c_does_not_cut_off_a_worker_that_is_being_started(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "import os, signal, threading, time, pool_functions\n"
+        "from multiprocessing import util\n"
+        "from warp_train.metrics.pool import ScoringPool\n"
+        "spawn = util.spawnv_passfds\n"
+        "def interrupted(path, arguments, passed):\n"
+        "    child = spawn(path, arguments, passed)\n"  # which now waits for what it is to run
+        "    if b'spawn_main' in b''.join(map(os.fsencode, arguments)):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.05)\n"
+        "    return child\n"
+        "if __name__ == '__main__':\n"
+        # As one of numpy's does, it takes the signals that the main thread blocks.
+        "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "    util.spawnv_passfds = interrupted\n"
+        "    try:\n"
+        "        ScoringPool(pool_functions.describe, 1)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        env={**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE}"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
 def test_closing_waits_for_nothing() -> None:
     pool = ScoringPool(pool_functions.sleep, 1)
     calls = [pool.submit(600.0) for _ in range(3)]

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
@@ -40,10 +40,11 @@ class ScoringPool:
         atexit.register(self.close)
         # It would lift the block on signals when it starts along with the first process.
         resource_tracker.ensure_running()
-        with _signals_blocked():
-            for _ in range(workers):
-                first = self._start()
-                threading.Thread(target=self._serve, args=(first,), daemon=True).start()
+        # By a thread, where no KeyboardInterrupt is raised: a signal that is blocked here reaches
+        # any other thread of the program, and would cut a process off from what it is to run.
+        with _signals_blocked(), ThreadPoolExecutor(1) as starter:
+            for first in [starter.submit(self._start) for _ in range(workers)]:
+                threading.Thread(target=self._serve, args=(first.result(),), daemon=True).start()
 
     def submit(self, *arguments: Any) -> Future[Any]:
         """The result to come; its error is a `ScoringError`. Must not follow `close`."""
