@@ -24,8 +24,13 @@ from runs_helpers import (
     train,
 )
 
+from warp_train.data import build_sources
+from warp_train.data.samples import SampleKey
+from warp_train.geometry import build_parametric_grid, end_point_error
+from warp_train.inference.fallback import expected_error_px
 from warp_train.inference.predictor import load_predictor
 from warp_train.models import from_pretrained
+from warp_train.recipe import Recipe, load_recipe
 
 
 @pytest.mark.parametrize(
@@ -39,14 +44,17 @@ from warp_train.models import from_pretrained
 def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
     stage: str, more: tuple[str, ...], tmp_path: Path
 ) -> None:
-    more = (*more, "checkpoint.every_steps=7", "validate.every_steps=10", "train.epochs=2")
+    more = (*more, "checkpoint.every_steps=3", "validate.every_steps=10", "train.epochs=2")
     assert train(stage, tmp_path / "a", *more) == 0
     whole, broken = tmp_path / "a" / stage, tmp_path / "b" / stage
-    as_if_killed_after(whole, 7, broken)
+    as_if_killed_after(whole, 6, broken)
     assert train(stage, tmp_path / "b", *more, "--resume-from", "auto") == 0
     assert_same_weights(whole, broken)
     assert losses(broken) == losses(whole)
     assert losses(broken, "val") == losses(whole, "val")
+    # And so are its doubts, which step 9 has from a validation before the kill.
+    config = "checkpoints/step-000000009/config.json"
+    assert (broken / config).read_bytes() == (whole / config).read_bytes()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -299,3 +307,31 @@ def test_a_network_trained_on_crops_looks_at_whole_photos_larger(tmp_path: Path)
     for name, more, size in (("whole", (), (32, 48)), ("crops", crops, (40, 60))):
         assert train(STAGES[0], tmp_path, *short, *more, "--run-name", name) == 0
         assert load_predictor(tmp_path / name, "cpu").size == size
+
+
+@pytest.mark.parametrize("more", [(), ("train.ema_decay=0.9",)])
+def test_a_networks_doubt_is_its_mean_error_on_unseen_samples(
+    more: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert train(STAGES[0], tmp_path, *more, "validate.every_steps=7") == 0
+    run = tmp_path / STAGES[0]
+    recipe = load_recipe(run / "recipe.yaml")
+    assert isinstance(recipe, Recipe)
+    _, unseen = build_sources(recipe.data, recipe.seed)
+    predictor, errors, doubts = load_predictor(run, "cpu"), [], []
+    for index in range(len(unseen)):
+        sample = unseen[SampleKey(0, index)]
+        with torch.inference_mode():
+            said = predictor.model(sample["input_image"][None])
+        grids = (
+            build_parametric_grid(p, 32, 48)
+            for p in (said["params"], sample["target_params"][None])
+        )
+        errors.append(end_point_error(*grids).item())
+        photo = (sample["input_image"] * 255).round().byte().permute(1, 2, 0).numpy()
+        doubt = predictor.predict(photo).doubt
+        assert doubt is not None
+        doubts.append(expected_error_px(doubt, 32, 48))
+    assert sum(doubts) == pytest.approx(sum(errors), rel=1e-3)
+    (row,) = [row for row in metrics(run, "val") if row["step"] == 0]
+    assert row["doubt_px"] != pytest.approx(row["epe_px"], rel=0.05)  # there was something to mend

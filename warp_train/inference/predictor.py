@@ -61,7 +61,7 @@ class Predictor:
             lens = torch.from_numpy(_turn_lens_back(lens.numpy()))
             flow = None if flow is None else _turn_flow_back(flow)
         residual = None if flow is None else _in_grid_units(flow)
-        return PhotoWarp(lens, residual, float(said["doubt"][0]))
+        return PhotoWarp(lens, residual, float(said["doubt"][0]) * self.model.doubt_factor)
 
 
 def load_predictor(model: str | Path, device: str = "auto") -> Predictor:

@@ -1,16 +1,18 @@
 """The network: what it sees (coordinate and line channels), backbones and heads."""
 
-from warp_train.models.config import ModelConfig, ParamBounds, TrainedOn
+from warp_train.models.config import DOUBT_FACTORS, ModelConfig, ParamBounds, TrainedOn
 from warp_train.models.hybrid_model import HybridModel, Prediction
 from warp_train.models.pretrained import (
     from_pretrained,
     load_weights,
     model_description,
     push_to_hub,
+    read_trained_on,
     save_pretrained,
 )
 
 __all__ = [
+    "DOUBT_FACTORS",
     "HybridModel",
     "ModelConfig",
     "ParamBounds",
@@ -20,5 +22,6 @@ __all__ = [
     "load_weights",
     "model_description",
     "push_to_hub",
+    "read_trained_on",
     "save_pretrained",
 ]

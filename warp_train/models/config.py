@@ -53,6 +53,10 @@ class ModelConfig(Section):
 _Side = Annotated[int, Field(ge=1, le=8192)]  # whoever runs the network builds frames of this size
 
 
+DOUBT_FACTORS = 0.1, 10.0
+"""Least and largest `TrainedOn.doubt_factor`."""
+
+
 class TrainedOn(Section):
     """What a network was trained on: whoever runs it needs to know."""
 
@@ -63,6 +67,10 @@ class TrainedOn(Section):
     shown: float = Field(default=1.0, ge=0.5, le=1)
     """Share of a photo's sides that a frame showed, 0.5 … 1. Where it was a part, things looked
     larger in training than in a whole photo of that size, which is then to be looked at larger."""
+    doubt_factor: float = Field(default=1.0, ge=DOUBT_FACTORS[0], le=DOUBT_FACTORS[1])
+    """How many times larger its errors on unseen samples were than what it expected, 0.1 … 10:
+    networks are too sure of what they have learned from. One number, found by validating, mends
+    the mean (C. Guo et al., "On calibration of modern neural networks", 2017)."""
     fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
     """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
     the control that a network has to beat. None where no warp was known."""

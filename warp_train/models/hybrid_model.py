@@ -22,7 +22,7 @@ class Prediction(TypedDict):
     """`[B, 2, Hr, Wr]` in pixels of its own grid; zeros while the residual is off."""
     doubt: Tensor
     """`[B]`: the mean end-point error that the network expects of itself, in % of the half
-    diagonal."""
+    diagonal; times `HybridModel.doubt_factor` for photos that it was not trained on."""
     debug_stats: dict[str, Tensor]
     """`effective_votes [B, 8]`."""
 
@@ -52,6 +52,11 @@ class HybridModel(nn.Module):
         self.residual_head = ResidualHead(
             backbone.channels, backbone.stride, self.config.residual_max_disp
         )
+
+    @property
+    def doubt_factor(self) -> float:
+        """`TrainedOn.doubt_factor`; 1 for weights without a record of their training."""
+        return self.trained_on.doubt_factor if self.trained_on else 1.0
 
     def forward(self, image: Tensor) -> Prediction:
         """Predicts the warp that straightens `image [B, 3, H, W]` in 0..1, of any size."""

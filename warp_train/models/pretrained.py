@@ -96,6 +96,11 @@ def from_pretrained(folder_or_id: str | Path) -> HybridModel:
     return model
 
 
+def read_trained_on(folder: Path) -> TrainedOn | None:
+    """What the network of a checkpoint folder was trained on; WarpTrainError as above."""
+    return _read_description(folder / CONFIG_FILE).trained_on
+
+
 def load_weights(
     model: nn.Module, folder: Path, description: Mapping[str, Any], file: str = MODEL_FILE
 ) -> None:
@@ -257,11 +262,15 @@ def _download(repo_id: str) -> Path:
         ) from error
 
 
-def _build(path: Path) -> HybridModel:
+def _read_description(path: Path) -> _Description:
     try:
-        description = _Description.model_validate(read_json(path))
+        return _Description.model_validate(read_json(path))
     except ValidationError as error:
         raise WarpTrainError(f"{path}: {_complaint(error)}") from error
+
+
+def _build(path: Path) -> HybridModel:
+    description = _read_description(path)
     return HybridModel(
         # The weights come from the checkpoint.
         description.model.model_copy(update={"pretrained": False}),

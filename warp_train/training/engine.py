@@ -29,6 +29,7 @@ from warp_train.training.validation import (
     await_scores,
     ended_epoch,
     note_best,
+    note_doubt,
     score_again,
     show,
     validate,
@@ -243,6 +244,7 @@ def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
         run.best = None  # nobody has its weights any more
     best_before = run.best
     best = note_best(run, values)
+    note_doubt(run, values)
     records.write("val", run.step, ended_epoch(run), values)
     every = run.recipe.tracking.images_every
     if every and run.validations % every == 0 and run.accelerator.is_main_process:

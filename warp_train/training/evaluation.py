@@ -1,11 +1,12 @@
 """Measures warps on unseen samples: a network's, and the control rows beside it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 
 from warp_train.data import Batch
 from warp_train.geometry import (
@@ -14,11 +15,13 @@ from warp_train.geometry import (
     end_point_error,
     evaluate_safety,
     fit_lens,
+    half_diagonal,
     identity_grid,
     jacobian_stats,
     warp_image,
 )
 from warp_train.losses import CompositeLoss
+from warp_train.models import HybridModel
 from warp_train.models.heads_residual import no_flow
 from warp_train.recipe import Recipe
 from warp_train.training.bad_samples import without_stand_ins
@@ -26,8 +29,6 @@ from warp_train.training.protocols import BackendOutput, WarpBackend
 from warp_train.training.step import forward_step, to_device, true_grid, worst_or_mean
 
 Row = dict[str, float]
-Measure = Callable[[Batch], tuple[BackendOutput, Tensor, dict[str, Tensor]]]
-"""Batch → the warp, its total loss and the loss's parts."""
 Round = Callable[[bool], tuple[bool, bool]]
 """`Interrupts.round`: whether this process has a batch → whether to stop, whether any has one."""
 Table = dict[str, dict[str, float]]
@@ -35,14 +36,31 @@ Table = dict[str, dict[str, float]]
 MEDIAN_NODES = (33, 49)
 
 
+class Measured(NamedTuple):
+    """A warp of a batch, and what it is worth."""
+
+    warp: BackendOutput
+    total: Tensor
+    """Its loss."""
+    parts: dict[str, Tensor]
+    """Of the loss, by component."""
+    doubt: Tensor | None = None
+    """`[B]`: the error that the network expects, in % of the half diagonal; None of a warp that is
+    the same for every photo."""
+
+
+Measure = Callable[[Batch], Measured]
+
+
 def network_measure(
-    model: nn.Module, backend: WarpBackend, loss: CompositeLoss, *, residual_enabled: bool
+    model: HybridModel, backend: WarpBackend, loss: CompositeLoss, *, residual_enabled: bool
 ) -> Measure:
     """What a network makes of a batch."""
 
-    def measure(batch: Batch) -> tuple[BackendOutput, Tensor, dict[str, Tensor]]:
+    def measure(batch: Batch) -> Measured:
         out = forward_step(model, batch, backend, loss, residual_enabled=residual_enabled)
-        return out.warp, out.total, out.parts
+        doubt = out.prediction["doubt"] * model.doubt_factor
+        return Measured(out.warp, out.total, out.parts, doubt)
 
     return measure
 
@@ -50,7 +68,7 @@ def network_measure(
 def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -> Measure:
     """What one lens for every photo makes of a batch."""
 
-    def measure(batch: Batch) -> tuple[BackendOutput, Tensor, dict[str, Tensor]]:
+    def measure(batch: Batch) -> Measured:
         image = batch["input_image"]
         lens = torch.tensor([params], device=image.device)
         grid = build_parametric_grid(lens, *image.shape[-2:]).expand(len(image), -1, -1, -1)
@@ -67,7 +85,7 @@ def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -
             "final_grid": grid,
             "warp_stats": jacobian_stats(grid),
         }
-        return out, total, parts
+        return Measured(out, total, parts)
 
     return measure
 
@@ -135,7 +153,7 @@ def measure_all(
 
 def _rows(measure: Measure, batch: Batch, recipe: Recipe) -> list[Row]:
     """One row of metrics for each sample of a batch; a loss is the batch's mean."""
-    warp, total, parts = measure(batch)
+    warp, total, parts, doubt = measure(batch)
     count = len(batch["index"])
     columns: dict[str, Tensor] = {
         "loss/total": total.expand(count),
@@ -145,6 +163,9 @@ def _rows(measure: Measure, batch: Batch, recipe: Recipe) -> list[Row]:
     if "final_grid" in warp:
         grid, truth = warp["final_grid"], true_grid(batch)
         columns["epe_px"] = end_point_error(grid, truth)
+        if doubt is not None:
+            in_px = doubt * (half_diagonal(*truth.shape[1:3]) / 100)
+            columns["doubt_px"] = torch.where(columns["epe_px"].isfinite(), in_px, torch.nan)
         residual = warp.get("residual_flow_fullres_norm")
         safe = [
             evaluate_safety(

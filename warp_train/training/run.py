@@ -13,7 +13,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from warp_train.data import Batch
 from warp_train.losses import CompositeLoss
-from warp_train.models import HybridModel, TrainedOn, load_weights, model_description
+from warp_train.models import (
+    HybridModel,
+    TrainedOn,
+    load_weights,
+    model_description,
+    read_trained_on,
+)
 from warp_train.recipe import Recipe
 from warp_train.training.bad_samples import BAD_SAMPLES_FILE, BadSamples
 from warp_train.training.checkpoint_folder import (
@@ -177,6 +183,10 @@ def restore(run: Run, folder: Path) -> None:
     )
     run.step, run.validated_step = state.step, state.validated_step
     run.meter.put_back(state.unlogged, run.accelerator.device)
+    before = read_trained_on(folder)
+    if run.model.trained_on and before:  # the last validation's word holds until the next one
+        kept = {"doubt_factor": before.doubt_factor}
+        run.model.trained_on = run.model.trained_on.model_copy(update=kept)
     if (run.run_dir / "best").exists():
         run.best = state.best
     if folder.parent.parent == run.run_dir.resolve() and state.wandb_run_id is not None:

@@ -6,16 +6,15 @@ from contextlib import nullcontext
 
 import torch
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
 
 from warp_train.data import Batch
 from warp_train.errors import WarpTrainError
+from warp_train.models import DOUBT_FACTORS
 from warp_train.training.bad_samples import without_stand_ins
 from warp_train.training.checkpoint_state import BestMetric
 from warp_train.training.debug_dump import Picture, panel, save_panels
-from warp_train.training.evaluation import Measure, measure_all, network_measure
+from warp_train.training.evaluation import Measure, Measured, measure_all, network_measure
 from warp_train.training.interrupts import Interrupts
-from warp_train.training.protocols import BackendOutput
 from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
 from warp_train.training.run import Run
 from warp_train.training.step import forward_step, to_device
@@ -103,6 +102,16 @@ def note_best(run: Run, metrics: dict[str, float]) -> bool:
     return True
 
 
+def note_doubt(run: Run, metrics: dict[str, float]) -> None:
+    """Remembers how much larger the errors on unseen samples are than what the network expects."""
+    known = run.model.trained_on
+    if known is None or not metrics.get("doubt_px"):
+        return
+    least, most = DOUBT_FACTORS
+    factor = known.doubt_factor * metrics["epe_px"] / metrics["doubt_px"]
+    run.model.trained_on = known.model_copy(update={"doubt_factor": min(max(factor, least), most)})
+
+
 @torch.no_grad()
 def show(run: Run, trackers: Trackers) -> None:
     """Saves and logs panels of the first validation samples. Main process only."""
@@ -162,10 +171,10 @@ def _measure(run: Run, proxy: ProxyHook | None) -> Measure:
         return measure
     proxy.begin(run.step, ended_epoch(run))
 
-    def scored(batch: Batch) -> tuple[BackendOutput, Tensor, dict[str, Tensor]]:
-        warp, total, parts = measure(batch)
-        proxy.submit(warp["pred_image"], batch["target_image"])
-        return warp, total, parts
+    def scored(batch: Batch) -> Measured:
+        measured = measure(batch)
+        proxy.submit(measured.warp["pred_image"], batch["target_image"])
+        return measured
 
     return scored
 
