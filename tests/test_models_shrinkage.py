@@ -85,6 +85,7 @@ def test_evidence_counts_who_was_heard_and_how_alike_the_modes_look() -> None:
         torch.tensor([0.0]),
         torch.zeros(1, 2, 100),
         torch.tensor([0.0]),
+        torch.zeros(1, 2, 2),
     )
     told = evidence(lens)
     assert told.shape == (1, EVIDENCE)

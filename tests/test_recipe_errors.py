@@ -53,6 +53,10 @@ BROKEN = {
     "word for a boolean": (STAGE1 + "data: {flip: yes}\n", ["data.flip: yes", "true or false"]),
     "number for a name": (STAGE1 + "run_name: 7\n", ["r.yaml:2: run_name: 7", "quotes"]),
     "name that is no folder": (STAGE1 + "run_name: ../x\n", ["run_name: ../x", "folder"]),
+    "a rate for a head that does not run": (
+        STAGE1 + "optim: {residual_lr: 1e-3}\n",
+        ["r.yaml:2: optim.residual_lr: 0.001 is not allowed in stage1_param_only"],
+    ),
     "below the range": (
         STAGE1 + "train:\n\n  batch_size: -1\n",
         ["r.yaml:4: train.batch_size: -1 is not allowed (must be >= 1)"],

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
+from warp_train.models import HybridModel
 from warp_train.recipe_sections import OptimConfig, SchedulerConfig
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 
@@ -23,6 +24,22 @@ def rates(scheduler: SchedulerConfig, total_steps: int, count: int) -> list[floa
         optimizer.step()
         schedule.step()
     return seen
+
+
+def test_the_residual_head_may_have_a_rate_of_its_own() -> None:
+    model = HybridModel()
+    optimizer = build_optimizer(model, OptimConfig(lr=1e-3, residual_lr=1e-2))
+    schedule = build_scheduler(optimizer, SchedulerConfig(min_lr=1e-5), 20)
+    rate_of = {p: group for group in optimizer.param_groups for p in group["params"]}
+    for rates_now in ((1e-2, 1e-3), (1e-5, 1e-5)):
+        for name, parameter in model.named_parameters():
+            expected = rates_now[0 if name.startswith("residual_head.") else 1]
+            assert rate_of[parameter]["lr"] == pytest.approx(expected), name
+            assert (rate_of[parameter]["weight_decay"] > 0) == (parameter.ndim >= 2)
+        for _ in range(20):
+            optimizer.step()
+            schedule.step()
+    assert len(build_optimizer(model, OptimConfig()).param_groups) == 2
 
 
 def test_cosine_is_torchs() -> None:

@@ -22,6 +22,9 @@ def conflicts(recipe: Recipe) -> Iterator[Conflict]:
             "true is not allowed with model.backbone tiny (resnet34 and resnet50 have weights)"
         )
         yield ("model", "pretrained"), message
+    if recipe.stage == "stage1_param_only" and recipe.optim.residual_lr is not None:
+        message = f"{recipe.optim.residual_lr:g} is not allowed in stage1_param_only (must be null)"
+        yield ("optim", "residual_lr"), f"{message}, which has no residual flow"
     lr, min_lr = recipe.optim.lr, recipe.scheduler.min_lr
     if min_lr > lr:
         yield ("scheduler", "min_lr"), f"{min_lr:g} is not allowed (must be <= optim.lr, {lr:g})"

@@ -26,6 +26,9 @@ class OptimConfig(Section):
     lr: Positive = 2e-4
     """Peak learning rate, > 0. Too high: the loss jumps or turns non-finite; too low: it crawls.
     Multiply it by about sqrt(n) for an n times larger global batch."""
+    residual_lr: Positive | None = None
+    """Peak learning rate of the residual head, > 0. Where stage 2 begins it is new, and may learn
+    ten times as fast as what stage 1 has trained. null: `lr`."""
     weight_decay: NonNegative = 0.01
     """Pull of the weights towards 0 per unit of lr, >= 0. Norms and biases are exempt. Raise it
     when training goes on improving and validation does not."""

@@ -25,6 +25,8 @@ class Lens(NamedTuple):
     """`[B, 2, N]`: the say that each edge had by its direction, as upright and as level."""
     misaligned: Tensor
     """`[B]`: weighted mean square of the sines by which edges are off their pencils."""
+    pencils: Tensor
+    """`[B, 2, 2]`: tilt and convergence of the upright and the level lines."""
 
 
 @torch.no_grad()

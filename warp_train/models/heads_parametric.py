@@ -55,7 +55,7 @@ class ParametricHead(nn.Module):
 
     def forward(self, features: Tensor, edges: Edges, size: tuple[int, int]) -> dict[str, Tensor]:
         """`[B, C, h, w]` of a photo of `size` (height, width) → `params` and `params_raw`, `[B, 8]`
-        float32, `doubt [B]` and `effective_votes [B, 8]`.
+        float32, `doubt [B]`, `pencils [B, 2, 2]` and `effective_votes [B, 8]`.
 
         `effective_votes = (Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations a mean rests on.
         """
@@ -68,6 +68,7 @@ class ParametricHead(nn.Module):
                 "params": self.identity + self.bounds * torch.tanh(raw),
                 "params_raw": raw,
                 "doubt": self.doubt(lens),
+                "pencils": lens.pencils,
                 "effective_votes": 1 / share.detach().square().sum(2),
             }
 

@@ -113,9 +113,12 @@ class PlumbLineHead(nn.Module):
                     guess.modes + step.clamp(-_LARGEST_STEP, _LARGEST_STEP),
                     guess.pencils + turn.clamp(-_LARGEST_TURN, _LARGEST_TURN),
                 )
-        step, _, lens = self._step(edges, say, guess, 1.0)
+        step, turn, lens = self._step(edges, say, guess, 1.0)
         modes = self.shrinkage(guess.modes + step, evidence(lens))
-        return lens._replace(radial=(modes * SWIFT * self.gates) @ self.mixing)
+        return lens._replace(
+            radial=(modes * SWIFT * self.gates) @ self.mixing,
+            pencils=guess.pencils + turn.clamp(-_LARGEST_TURN, _LARGEST_TURN),
+        )
 
     def _step(
         self, edges: Edges, say: _Say, at: _Guess, wide: float
@@ -136,7 +139,7 @@ class PlumbLineHead(nn.Module):
         information = information + pencils.information
         step = _solved(information, pull + pencils.pull)
         misfit = (weights * off[..., 1].square()).sum(1) / weights.sum(1).clamp_min(1e-12)
-        lens = Lens(step, information, weights, misfit, pencil_weights, misaligned)
+        lens = Lens(step, information, weights, misfit, pencil_weights, misaligned, at.pencils)
         return step, pencils.step(step), lens
 
     def _pencils(

@@ -1,11 +1,15 @@
-"""From features to a small, smooth residual flow."""
+"""From features, and what the lens leaves of the edges, to a small, smooth residual flow."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from warp_train.models.left_over import LEFT_OVER_CHANNELS
+
 RESIDUAL_STRIDE = 16
 """Input pixels per pixel of the residual's own grid."""
+
+_HIDDEN = 48
 
 
 class ResidualHead(nn.Module):
@@ -14,16 +18,23 @@ class ResidualHead(nn.Module):
     def __init__(self, channels: int, stride: int, max_disp: float) -> None:
         super().__init__()
         self.max_disp = max_disp
-        self.reduce = nn.Conv2d(channels, 32, 3, RESIDUAL_STRIDE // stride, 1)
-        self.flow = nn.Conv2d(32, 2, 3, padding=1)
+        self.join = nn.Conv2d(channels + LEFT_OVER_CHANNELS, _HIDDEN, 1)
+        self.near = nn.Conv2d(_HIDDEN, _HIDDEN, 3, padding=1)
+        self.wide = nn.Conv2d(_HIDDEN, _HIDDEN, 3, padding=2, dilation=2)
+        self.reduce = nn.Conv2d(_HIDDEN, _HIDDEN, 3, RESIDUAL_STRIDE // stride, 1)
+        self.around = nn.Conv2d(_HIDDEN, _HIDDEN, 3, padding=1)
+        self.flow = nn.Conv2d(_HIDDEN, 2, 3, padding=1)
         nn.init.zeros_(self.flow.weight)
         nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
 
-    def forward(self, features: Tensor) -> Tensor:
-        """`[B, C, h, w]` → `[B, 2, Hr, Wr]` `(dx, dy)` in pixels of its own grid, float32."""
+    def forward(self, features: Tensor, left: Tensor) -> Tensor:
+        """`[B, C, h, w]` and `[B, LEFT_OVER_CHANNELS, h, w]` → `[B, 2, Hr, Wr]` `(dx, dy)` in
+        pixels of its own grid, float32."""
         with torch.autocast(features.device.type, enabled=False):
-            hidden = F.silu(self.reduce(features.float()))
-            return self.max_disp * torch.tanh(self.flow(hidden))
+            hidden = self.join(torch.cat((features.float(), left), dim=1))
+            for layer in (self.near, self.wide, self.reduce, self.around):
+                hidden = layer(F.silu(hidden))
+            return self.max_disp * torch.tanh(self.flow(F.silu(hidden)))
 
 
 def no_flow(image: Tensor) -> Tensor:

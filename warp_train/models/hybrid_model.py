@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from warp_train.models.backbones import build_backbone
 from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.edges import measure_edges
+from warp_train.models.evidence import RADIAL_TERMS
 from warp_train.models.heads_parametric import ParametricHead
 from warp_train.models.heads_residual import ResidualHead, no_flow
+from warp_train.models.left_over import left_over, left_over_map
 
 
 class Prediction(TypedDict):
@@ -43,6 +45,7 @@ class HybridModel(nn.Module):
         self.trained_on = trained_on
         backbone = build_backbone(self.config)
         self.backbone = backbone.module
+        self.stride = backbone.stride
         self.parametric_head = ParametricHead(
             backbone.channels,
             backbone.stride,
@@ -64,9 +67,15 @@ class HybridModel(nn.Module):
         edges = measure_edges(image, self.config.edges)
         features = self.backbone(image, edges)
         lens = self.parametric_head(features, edges, (height, width))
-        flow = self.residual_head(features) if self.residual_enabled else no_flow(image)
+        params, pencils = lens.pop("params"), lens.pop("pencils")
+        if self.residual_enabled:
+            left = left_over(edges, params[:, :RADIAL_TERMS].detach(), pencils.detach())
+            stride, shape = self.stride, features.shape[-2:]
+            flow = self.residual_head(features, left_over_map(left, edges, stride, shape))
+        else:
+            flow = no_flow(image)
         return {
-            "params": lens.pop("params"),
+            "params": params,
             "params_raw": lens.pop("params_raw"),
             "residual_flow": flow,
             "doubt": lens.pop("doubt"),

@@ -17,17 +17,32 @@ ScheduleName = Literal["cosine", "onecycle", "none"]
 
 ONECYCLE_START = 1 / 25
 """First learning rate of `onecycle`, as a share of the peak (Smith & Topin, 2017)."""
+RESIDUAL_HEAD = "residual_head."
+"""What the names of the residual head's parameters start with."""
 ONECYCLE_RISE = 0.3
 """Share of the steps in which `onecycle` rises."""
 
 
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> AdamW:
-    """AdamW over the parameters that train; biases and norms (below 2-D) are not decayed."""
-    training = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in training if p.ndim >= 2], "weight_decay": optim.weight_decay},
-        {"params": [p for p in training if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """AdamW over the parameters that train; biases and norms (below 2-D) are not decayed, and the
+    residual head may have a rate of its own."""
+    groups = []
+    rates = {False: optim.lr, True: optim.residual_lr or optim.lr}
+    apart = optim.residual_lr is not None
+    for residual in (False, True):
+        training = [
+            p
+            for name, p in model.named_parameters()
+            if p.requires_grad and (apart and name.startswith(RESIDUAL_HEAD)) == residual
+        ]
+        for decayed in (True, False):
+            groups.append(
+                {
+                    "params": [p for p in training if (p.ndim >= 2) == decayed],
+                    "weight_decay": optim.weight_decay if decayed else 0.0,
+                    "lr": rates[residual],
+                }
+            )
     return AdamW([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas, eps=optim.eps)
 
 
