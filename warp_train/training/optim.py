@@ -15,10 +15,10 @@ from warp_train.recipe_sections import OptimConfig, SchedulerConfig
 
 ScheduleName = Literal["cosine", "onecycle", "none"]
 
-ONECYCLE_START = 1 / 25
-"""First learning rate of `onecycle`, as a share of the peak (Smith & Topin, 2017)."""
 RESIDUAL_HEAD = "residual_head."
 """What the names of the residual head's parameters start with."""
+ONECYCLE_START = 1 / 25
+"""First learning rate of `onecycle`, as a share of the peak (Smith & Topin, 2017)."""
 ONECYCLE_RISE = 0.3
 """Share of the steps in which `onecycle` rises."""
 
@@ -26,23 +26,21 @@ ONECYCLE_RISE = 0.3
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> AdamW:
     """AdamW over the parameters that train; biases and norms (below 2-D) are not decayed, and the
     residual head may have a rate of its own."""
-    groups = []
-    rates = {False: optim.lr, True: optim.residual_lr or optim.lr}
     apart = optim.residual_lr is not None
-    for residual in (False, True):
-        training = [
-            p
-            for name, p in model.named_parameters()
-            if p.requires_grad and (apart and name.startswith(RESIDUAL_HEAD)) == residual
-        ]
-        for decayed in (True, False):
-            groups.append(
-                {
-                    "params": [p for p in training if (p.ndim >= 2) == decayed],
-                    "weight_decay": optim.weight_decay if decayed else 0.0,
-                    "lr": rates[residual],
-                }
-            )
+    training = [
+        (apart and name.startswith(RESIDUAL_HEAD), parameter)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    ]
+    groups = [
+        {
+            "params": [p for own, p in training if own == residual and (p.ndim >= 2) == decayed],
+            "weight_decay": optim.weight_decay if decayed else 0.0,
+            "lr": optim.residual_lr if residual else optim.lr,
+        }
+        for residual in (False, True)
+        for decayed in (True, False)
+    ]
     return AdamW([g for g in groups if g["params"]], lr=optim.lr, betas=optim.betas, eps=optim.eps)
 
 
