@@ -29,7 +29,8 @@ def with_floats(path: Path) -> Any:
 
 
 def _floats(mapping: dict[str, Any]) -> dict[str, Any]:
-    return {key: float(v) if key in ("lr", "min_lr") else v for key, v in mapping.items()}
+    rates = ("lr", "residual_lr", "min_lr")
+    return {key: float(v) if key in rates else v for key, v in mapping.items()}
 
 
 def test_the_committed_schema_is_up_to_date() -> None:
