@@ -69,7 +69,7 @@ class HybridModel(nn.Module):
         lens = self.parametric_head(features, edges, (height, width))
         params, pencils = lens.pop("params"), lens.pop("pencils")
         if self.residual_enabled:
-            left = left_over(edges, params[:, :RADIAL_TERMS].detach(), pencils.detach())
+            left = left_over(edges, params[:, :RADIAL_TERMS], pencils)
             stride, shape = self.stride, features.shape[-2:]
             flow = self.residual_head(features, left_over_map(left, edges, stride, shape))
         else:
