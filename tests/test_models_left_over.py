@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from warp_train.geometry import half_diagonal, identity_grid, invert_lens, isotropic_scale
+from warp_train.models import HybridModel, ModelConfig
 from warp_train.models.edges import Edges, measure_edges
 from warp_train.models.left_over import LEFT_OVER_CHANNELS, left_over, left_over_map
 
@@ -14,10 +15,10 @@ WAVE_PX, PERIOD_PX = 2.0, 192.0
 NO_LENS, NO_TILT = torch.zeros(1, 3), torch.zeros(1, 2, 2)
 
 
-def stripes(*, level: bool) -> torch.Tensor:
-    """`[1, 3, *SIZE]`: edges every 32 px, each `WAVE_PX · sin` of where it is along itself."""
+def stripes(*, level: bool, wave_px: float = WAVE_PX) -> torch.Tensor:
+    """`[1, 3, *SIZE]`: edges every 32 px, each `wave_px · sin` of where it is along itself."""
     along, across = np.mgrid[: SIZE[1] if level else SIZE[0], : SIZE[0] if level else SIZE[1]]
-    at = across - WAVE_PX * np.sin(2 * np.pi * along / PERIOD_PX)
+    at = across - wave_px * np.sin(2 * np.pi * along / PERIOD_PX)
     shade = 0.5 + 0.4 * np.clip(6 * np.sin(2 * np.pi * at / 64 + 1), -1, 1)
     return torch.tensor(shade.T if level else shade, dtype=torch.float32).expand(1, 3, -1, -1)
 
@@ -89,3 +90,16 @@ def test_the_map_has_each_edge_in_its_cell() -> None:
     coarse = left_over_map(values, edges, 16, (12, 18))
     torch.testing.assert_close(coarse.sum((2, 3)) * 4, values.sum(1))
     assert coarse[0, :, row // 2, column // 2].abs().min() > 0
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "resnet34"])
+def test_the_residual_follows_what_is_left_over(backbone: str) -> None:
+    model = HybridModel(ModelConfig.model_validate({"backbone": backbone})).eval()
+    head = model.residual_head
+    with torch.no_grad():
+        head.join.weight[:, :-LEFT_OVER_CHANNELS] = 0  # deaf to the features
+        torch.nn.init.normal_(head.flow.weight)
+        straight, wavy = (
+            model(stripes(level=False, wave_px=wave))["residual_flow"] for wave in (0.0, WAVE_PX)
+        )
+    assert (wavy - straight).abs().mean() > 1e-3

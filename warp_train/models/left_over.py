@@ -49,7 +49,7 @@ def left_over(edges: Edges, radial: Tensor, pencils: Tensor) -> Tensor:
 
 def left_over_map(values: Tensor, edges: Edges, stride: int, shape: tuple[int, int]) -> Tensor:
     """The values `[B, N, C]` of the edges laid where these are, `[B, C, h, w]`, one cell every
-    `stride` px, a multiple of 8; means where a cell holds several, 0 where it holds none."""
+    `stride` px, a multiple of 8; the mean over 8 × 8 px, of which those without an edge count 0."""
     rows, columns = (side * (stride // CELL_PX) for side in shape)
     there = edges.cell[..., 0] * columns + edges.cell[..., 1]
     place = there[:, None].expand(-1, values.shape[-1], -1)
