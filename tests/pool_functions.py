@@ -35,7 +35,7 @@ def sleep(seconds: float) -> float:
 
 
 if __name__ == "__main__":  # a program that ends while a worker hangs
-    from warp_train.metrics.pool import ScoringPool
+    from warp_train.runtime.scoring_pool import ScoringPool
 
     ScoringPool(sleep, 1).submit(600.0)
     time.sleep(0.5)

@@ -11,14 +11,14 @@ from PIL import Image
 
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.photos.encoding import encode_photo
-from warp_train.inference.photos.files import PhotoFile
-from warp_train.inference.photos.metadata import Metadata
 from warp_train.inference.predictor import Predictor
 from warp_train.inference.rectify import Record, Settings
 from warp_train.inference.rectify_inputs import Job
 from warp_train.inference.rectify_photo import attempt
 from warp_train.models import HybridModel, ModelConfig, TrainedOn, save_pretrained
+from warp_train.photos.encoding import encode_photo
+from warp_train.photos.files import PhotoFile
+from warp_train.photos.metadata import Metadata
 
 BARREL = (-0.12, 0.03, 0.01, 0.002, -0.001, 0.02, -0.01, 1.0)
 """Reads nothing outside the photo."""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 
 def load() -> Callable[[str], str]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from warp_train import __version__, cli
-from warp_train.errors import WarpTrainError
 from warp_train.recipe import Chain, Recipe, load_recipe, recipe_schema
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training import stages
 
 STAGE1 = "stage: stage1_param_only\n"

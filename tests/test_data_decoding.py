@@ -11,7 +11,7 @@ from PIL import Image
 from warp_train.data import DataConfig, SampleKey, build_sources
 from warp_train.data.decoding import BadSample, decode_image
 from warp_train.data.frames import cover_sides, fit_image
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 PICTURE = textured(48, 64)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from warp_train.data import external_batches, load_external
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 MODULE = """
 import torch

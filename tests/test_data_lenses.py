@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from warp_train.data.config import DataConfig, LensConfig
 from warp_train.data.lenses import inverse_map, sample_lens
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import build_parametric_grid, jacobian_determinant
+from warp_train.runtime.errors import WarpTrainError
 
 SIZES = [(128, 192), (192, 128), (96, 96)]
 

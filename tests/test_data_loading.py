@@ -17,7 +17,7 @@ from warp_train.data import (
     build_val_loader,
     collate,
 )
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 
 def take(count: int, **kwargs) -> list[list[SampleKey]]:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from warp_train.data.sources.manifest import PairItem, read_manifest
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import PARAM_NAMES
+from warp_train.runtime.errors import WarpTrainError
 
 relaxed = settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

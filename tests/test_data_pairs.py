@@ -10,8 +10,8 @@ from data_helpers import LENS_COLUMNS, as_picture, opencv_correct, opencv_maps, 
 
 from warp_train.data import DataConfig, LensConfig, SampleKey, build_sources, collate, sample_lens
 from warp_train.data.frames import fit_lens, mirror_lens, turn_lens
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import build_parametric_grid
+from warp_train.runtime.errors import WarpTrainError
 
 SIZE = (64, 96)
 

@@ -6,7 +6,7 @@ from data_helpers import as_picture, opencv_correct, save, shift_between, textur
 
 from warp_train.data import DataConfig, SampleKey, build_sources
 from warp_train.data.splits import group_of, held_out, id_of
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 SIZE = (64, 96)
 

@@ -12,11 +12,11 @@ from data_helpers import save
 from evaluate_helpers import LENS, OTHER, bend, make_pair, says
 from PIL import Image
 
-from warp_train.inference.evaluate import Evaluation, evaluate
-from warp_train.inference.measuring import PhotoResult, Task
-from warp_train.inference.report.charts import Series, bin_edges, histogram
-from warp_train.inference.report.page import render_report
-from warp_train.inference.report.photos import choose, show
+from warp_train.evaluation.evaluate import Evaluation, evaluate
+from warp_train.evaluation.measuring import PhotoResult, Task
+from warp_train.evaluation.report.charts import Series, bin_edges, histogram
+from warp_train.evaluation.report.page import render_report
+from warp_train.evaluation.report.photos import choose, show
 
 VOID = {"meta", "img", "input", "line", "rect", "br"}
 NASTY = "<img src=x onerror=alert(1)>&\"'_g0"

@@ -9,10 +9,10 @@ from data_helpers import save, textured
 from evaluate_helpers import LENS, OTHER, SIZE, make_pair, mean_shift, says
 
 from warp_train.data.frames import fit_ratio
-from warp_train.errors import WarpTrainError
+from warp_train.evaluation.evaluate import evaluate
+from warp_train.evaluation.measuring import PhotoResult, apply_warp
 from warp_train.geometry import IDENTITY_PARAMS, identity_grid, rescale_params
-from warp_train.inference.evaluate import evaluate
-from warp_train.inference.measuring import PhotoResult, apply_warp
+from warp_train.runtime.errors import WarpTrainError
 
 
 @pytest.mark.parametrize("size", [SIZE, (120, 90), (101, 101)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from warp_train.inference.statistics import bootstrap_interval, gap_closed
+from warp_train.evaluation.statistics import bootstrap_interval, gap_closed
 
 
 def houses(count: int, photos: int, seed: int) -> tuple[np.ndarray, list[str]]:

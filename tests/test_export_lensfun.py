@@ -15,10 +15,10 @@ from PIL import ExifTags
 from PIL import Image as Pillow
 
 from warp_train.cli import main
+from warp_train.export.camera_exif import CameraExif, NoCamera, read_camera
+from warp_train.export.lensfun import PhotoLens, lensfun_database
+from warp_train.export.lensfun_fit import fit_lensfun, frame_corner, radial_curve
 from warp_train.geometry import apply_lens
-from warp_train.inference.export.camera_exif import CameraExif, NoCamera, read_camera
-from warp_train.inference.export.lensfun import PhotoLens, lensfun_database
-from warp_train.inference.export.lensfun_fit import fit_lensfun, frame_corner, radial_curve
 from warp_train.models import HybridModel, TrainedOn, save_pretrained
 
 Lens = tuple[float, ...]

@@ -10,7 +10,7 @@ import torch
 from data_helpers import save, textured
 
 from warp_train.cli import main
-from warp_train.inference.export.opencv import opencv_lens
+from warp_train.export.opencv import opencv_lens
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.models import HybridModel, ModelConfig, ParamBounds, TrainedOn, save_pretrained
 

@@ -25,7 +25,7 @@ from runs_helpers import (
 
 from warp_train.data.samples import SampleKey
 from warp_train.data.sources.photos import Photos, find_photos
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training import bad_samples, run_folder
 from warp_train.training.bad_samples import BadSamples
 from warp_train.training.disk import Disk

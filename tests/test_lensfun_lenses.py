@@ -19,8 +19,8 @@ from warp_train.data.lensfun_calibrations import (
     split_calibrations,
 )
 from warp_train.data.lensfun_lenses import LensfunLenses, lensfun_lenses
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import build_parametric_grid, jacobian_determinant
+from warp_train.runtime.errors import WarpTrainError
 
 HEIGHT, WIDTH = 301, 451  # 3:2 between pixel centres, as lensfun takes a lens to be calibrated
 ALIGNED = LensConfig(tangential=0, decentre=0)

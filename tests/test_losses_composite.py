@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import identity_grid
 from warp_train.losses import CompositeLoss, LossConfig, composite
+from warp_train.runtime.errors import WarpTrainError
 
 FUNCTIONS = {
     "pixel": "pixel_loss",

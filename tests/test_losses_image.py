@@ -24,7 +24,7 @@ from warp_train.losses import (
     ssim_loss,
 )
 from warp_train.losses.composite import CompositeLoss
-from warp_train.losses.pyramid import halve, patch_mean
+from warp_train.losses.scales import halve, patch_mean
 
 IMAGE_TERMS = ("pixel", "ssim", "edge", "line", "grad_orient")
 

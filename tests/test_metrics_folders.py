@@ -6,8 +6,8 @@ import pytest
 
 from warp_train.data.decoding import IMAGE_SUFFIXES
 from warp_train.data.splits import id_of
-from warp_train.errors import WarpTrainError
 from warp_train.metrics.folders import build_report, format_report, pair_files
+from warp_train.runtime.errors import WarpTrainError
 
 Expected = dict[str, tuple[str, str]]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pool_functions
 import pytest
 
-from warp_train.metrics.pool import ScoringError, ScoringPool
+from warp_train.runtime.scoring_pool import ScoringError, ScoringPool
 
 HERE = Path(__file__).resolve().parent
 
@@ -67,7 +67,7 @@ def test_ctrl_c_does_not_cut_off_a_worker_that_is_being_started(tmp_path: Path) 
     (tmp_path / "program.py").write_text(
         "import os, signal, threading, time, pool_functions\n"
         "from multiprocessing import util\n"
-        "from warp_train.metrics.pool import ScoringPool\n"
+        "from warp_train.runtime.scoring_pool import ScoringPool\n"
         "spawn = util.spawnv_passfds\n"
         "def interrupted(path, arguments, passed):\n"
         "    child = spawn(path, arguments, passed)\n"  # which now waits for what it is to run
@@ -124,7 +124,7 @@ def test_a_hanging_worker_does_not_keep_the_program_from_ending() -> None:
 def test_workers_end_with_a_program_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import multiprocessing, os, time, pool_functions\n"
-        "from warp_train.metrics.pool import ScoringPool\n"
+        "from warp_train.runtime.scoring_pool import ScoringPool\n"
         "if __name__ == '__main__':\n"
         "    pool = ScoringPool(pool_functions.describe, 1)\n"
         "    for process in multiprocessing.active_children():\n"

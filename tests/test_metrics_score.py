@@ -11,8 +11,8 @@ import pytest
 from metrics_helpers import bend, drawn, photos
 from numpy.typing import NDArray
 
-from warp_train.errors import WarpTrainError
 from warp_train.metrics import WEIGHTS, ProxyScoreConfig, compute_proxy_score
+from warp_train.runtime.errors import WarpTrainError
 
 RNG = np.random.default_rng(0)
 ODD: dict[str, NDArray[Any]] = {

@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 
-from warp_train.errors import WarpTrainError
 from warp_train.models import (
     HybridModel,
     ModelConfig,
@@ -20,6 +19,7 @@ from warp_train.models import (
     save_pretrained,
 )
 from warp_train.models.model_card import model_card
+from warp_train.runtime.errors import WarpTrainError
 
 TRAINED = TrainedOn(
     stage="stage3_finetune", size=(96, 144), shown=0.75, fixed_warp=(0.01,) * 7 + (1.1,)

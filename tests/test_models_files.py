@@ -10,7 +10,6 @@ import torchvision
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from warp_train.errors import WarpTrainError
 from warp_train.models import (
     HybridModel,
     ModelConfig,
@@ -19,6 +18,7 @@ from warp_train.models import (
     model_description,
     save_pretrained,
 )
+from warp_train.runtime.errors import WarpTrainError
 
 
 def test_pretrained_without_network_says_what_is_missing_and_what_to_do(

@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from warp_train.errors import WarpTrainError
 from warp_train.models import (
     HybridModel,
     ModelConfig,
@@ -24,6 +23,7 @@ from warp_train.models import (
     model_description,
     save_pretrained,
 )
+from warp_train.runtime.errors import WarpTrainError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 

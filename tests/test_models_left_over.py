@@ -7,7 +7,7 @@ import torch
 from warp_train.geometry import half_diagonal, identity_grid, invert_lens, isotropic_scale
 from warp_train.models import HybridModel, ModelConfig
 from warp_train.models.edges import Edges, measure_edges
-from warp_train.models.left_over import LEFT_OVER_CHANNELS, left_over, left_over_map
+from warp_train.models.line_residuals import LEFT_OVER_CHANNELS, left_over, left_over_map
 
 SIZE = (192, 288)
 UNIT = half_diagonal(*SIZE)

@@ -18,7 +18,7 @@ from runs_helpers import ENVIRONMENT, as_if_killed_after, assert_same_weights, l
 from warp_train.cli import main
 from warp_train.data import DataConfig, LensConfig, SampleKey, build_sources, sample_lens
 from warp_train.data.shards import layout
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 SIZE = (32, 48)
 KILLED = """

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from warp_train.errors import WarpTrainError
 from warp_train.recipe import Chain, Recipe, load_recipe, recipe_warnings
+from warp_train.runtime.errors import WarpTrainError
 
 STAGE1 = "stage: stage1_param_only\n"
 STAGE2 = "stage: stage2_hybrid\nloss: {flow_tv_weight: 0.05}\n"

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from warp_train.errors import WarpTrainError
 from warp_train.recipe import Chain, Recipe, dump_recipe, load_recipe
+from warp_train.runtime.errors import WarpTrainError
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TEXT = (RECIPES / "stage2_hybrid.yaml").read_text().replace("base.yaml", str(RECIPES / "base.yaml"))

@@ -22,14 +22,14 @@ from runs_helpers import one_line_error
 from warp_train import cli
 from warp_train.data import DataConfig, SampleKey, build_sources
 from warp_train.data.lenses import backward_map
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import build_parametric_grid, end_point_error
-from warp_train.inference.recover.estimate import Recovery, recover_lens
-from warp_train.inference.recover.field import Field, nearest_lens, place, plain_field
-from warp_train.inference.recover.frames import pyramid
-from warp_train.inference.recover.pairs import Job, recover_files
-from warp_train.inference.recover.refine import look, normal_equations
-from warp_train.inference.recover.start import best_starts
+from warp_train.registration.estimate import Recovery, recover_lens
+from warp_train.registration.field import Field, nearest_lens, place, plain_field
+from warp_train.registration.frames import pyramid
+from warp_train.registration.pairs import Job, recover_files
+from warp_train.registration.refine import look, normal_equations
+from warp_train.registration.start import best_starts
+from warp_train.runtime.errors import WarpTrainError
 
 SHAPE = (240, 320)
 LENSES = {
@@ -164,7 +164,7 @@ def test_derivatives_are_those_of_the_residuals() -> None:
 
 
 def one_column(frames: Any, field: Field, view: Any, unknown: int) -> Any:
-    from warp_train.inference.recover.field import derivatives
+    from warp_train.registration.field import derivatives
 
     across = view.light.gain * view.across * frames.geometry.unit_x
     down = view.light.gain * view.down * frames.geometry.unit_y

@@ -18,7 +18,7 @@ from warp_train import cli
 from warp_train.data import DataConfig, SampleKey, build_sources, collate
 from warp_train.data.lenses import backward_map
 from warp_train.geometry import build_parametric_grid
-from warp_train.inference.recover.estimate import recover_lens
+from warp_train.registration.estimate import recover_lens
 
 SHAPE = (240, 320)
 TERMS = (-0.9, 1.4, -0.7, 1.06)

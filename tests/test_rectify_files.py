@@ -12,10 +12,10 @@ from data_helpers import textured
 from PIL import Image, ImageCms, ImageOps
 from rectify_helpers import exif_block, pixels, write_photo
 
-from warp_train.errors import WarpTrainError
-from warp_train.inference.photos.encoding import encode_photo
-from warp_train.inference.photos.files import PhotoFile, predictor_view, read_photo
-from warp_train.inference.photos.metadata import Metadata, made_upright, parse_exif
+from warp_train.photos.encoding import encode_photo
+from warp_train.photos.files import PhotoFile, predictor_view, read_photo
+from warp_train.photos.metadata import Metadata, made_upright, parse_exif
+from warp_train.runtime.errors import WarpTrainError
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6" by="me"/></x:xmpmeta>'

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from warp_train.inference.photos import safe_write
-from warp_train.inference.photos.safe_write import check_free, make_folders, write_whole
 from warp_train.inference.rectify_inputs import Plan, plan_jobs
-from warp_train.inference.rectify_journal import Journal
+from warp_train.photos import safe_write
+from warp_train.runtime.journal import Journal
+from warp_train.runtime.safe_write import check_free, make_folders, write_whole
 
 
 def touch(*paths: Path) -> None:

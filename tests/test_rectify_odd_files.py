@@ -15,12 +15,12 @@ from PIL import Image
 from rectify_helpers import BARREL, pixels, run, says, write_photo
 
 from warp_train.inference import rectify_photo
-from warp_train.inference.photos import files as photo_files
-from warp_train.inference.photos import safe_write
-from warp_train.inference.photos.files import read_photo
 from warp_train.inference.rectify import Settings
 from warp_train.inference.rectify_inputs import Job
 from warp_train.inference.rectify_photo import attempt
+from warp_train.photos import files as photo_files
+from warp_train.photos import safe_write
+from warp_train.photos.files import read_photo
 
 
 def gif(path: Path) -> None:

@@ -15,11 +15,11 @@ from rectify_helpers import BARREL, PINCUSHION, exif_block, pixels, run, says, w
 from warp_train.geometry import IDENTITY_PARAMS, evaluate_safety
 from warp_train.inference import rectify_photo
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
-from warp_train.inference.photos.files import read_photo
-from warp_train.inference.photos.metadata import Metadata
 from warp_train.inference.rectify import Settings
 from warp_train.inference.rectify_inputs import Job
 from warp_train.inference.rectify_photo import attempt
+from warp_train.photos.files import read_photo
+from warp_train.photos.metadata import Metadata
 
 KEYS = [
     *("input", "output", "width", "height", "params", "mode_used", "safety", "refused"),

@@ -10,10 +10,10 @@ from data_helpers import opencv_maps
 from numpy.typing import NDArray
 from rectify_helpers import BARREL, PINCUSHION, lens_warp, pixels
 
-from warp_train.inference.crop import View, choose_view
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.pixel_maps import tile_maps
 from warp_train.inference.resample import KERNELS, resample
+from warp_train.inference.view import View, choose_view
 
 IDENTITY = (0.0, 0, 0, 0, 0, 0, 0, 1)
 RESIDUAL = (torch.rand(6, 9, 2, generator=torch.Generator().manual_seed(0)) - 0.5) * 0.03

@@ -16,9 +16,9 @@ from warp_train.data.frames import fit_image, turn_image
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.inference.fallback import check_warp
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.photos.encoding import encode_photo
-from warp_train.inference.photos.files import read_photo
 from warp_train.inference.predictor import Predictor
+from warp_train.photos.encoding import encode_photo
+from warp_train.photos.files import read_photo
 
 
 class Watched(Says):

@@ -11,9 +11,9 @@ from evaluate_helpers import OTHER, save_model
 
 from warp_train import cli
 from warp_train.data.lenses import solve_scale
+from warp_train.evaluation.straightness import corrected, deviation
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.straightness import corrected, deviation
 
 SIZE = (320, 480)
 LENS = tuple(solve_scale(np.array([-0.16, 0.05, -0.01, 0, 0, 0, 0, 1.0]), *SIZE).tolist())

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load, load_file, save_file
 from training_toy import ToyRun
 
-from warp_train.errors import WarpTrainError
-from warp_train.training.checkpoint_folder import (
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     newest_checkpoint,
     read_trainer_state,
 )
-from warp_train.training.checkpoint_state import TrainerState
+from warp_train.training.checkpoints.state import TrainerState
 
 STATE, OPTIMIZER, RNG = "trainer_state.json", "optimizer.safetensors", "rng-0.safetensors"
 BINARY = (OPTIMIZER, RNG, "model.safetensors", "raw.safetensors")

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_toy import MODEL_CONFIG, ToyRun
 
-from warp_train.errors import WarpTrainError
 from warp_train.models import load_weights
-from warp_train.section import config_differences
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.section import config_differences
 from warp_train.training import checkpoint_folder
-from warp_train.training.checkpoint_folder import (
+from warp_train.training.checkpoints.folder import (
     clean_interrupted_writes,
     find_checkpoint,
     find_resume,
@@ -294,7 +294,7 @@ import sys
 from pathlib import Path
 from accelerate.utils import set_seed
 from training_toy import ToyRun, draws
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 run, folder = ToyRun(), Path(sys.argv[1])
 assert run.accelerator.num_processes == 2
 set_seed(7, device_specific=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from warp_train.geometry import PARAM_NAMES, SafetyConfig, upsample_residual_flow
-from warp_train.recipe_sections import GuardrailsConfig
+from warp_train.recipe.sections import GuardrailsConfig
 from warp_train.training.guardrails import (
     FiniteGuard,
     NonFiniteError,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import jacobian_stats
-from warp_train.recipe_sections import WarpConfig
+from warp_train.recipe.sections import WarpConfig
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training import proxy_hooks, warp_backends
 from warp_train.training.protocols import check_backend_output
 from warp_train.training.proxy_hooks import ProxyHook, ProxyScores

@@ -11,7 +11,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from warp_train.models import HybridModel
-from warp_train.recipe_sections import OptimConfig, SchedulerConfig
+from warp_train.recipe.sections import OptimConfig, SchedulerConfig
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from runs_helpers import train
 from training_toy import ToyRun
 
-from warp_train.errors import WarpTrainError
-from warp_train.training.checkpoint_folder import (
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     find_start,
     newest_checkpoint,

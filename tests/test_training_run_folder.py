@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.run_folder import (
     MetricsWriter,
     create_run_folder,

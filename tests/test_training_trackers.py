@@ -11,8 +11,8 @@ import pytest
 from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from warp_train.errors import WarpTrainError
-from warp_train.recipe_sections import TrackingConfig
+from warp_train.recipe.sections import TrackingConfig
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.trackers import new_run_id, start_trackers, tracker_names
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ import json, os, random, sys, time
 from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
-from warp_train.recipe_sections import TrackingConfig
+from warp_train.recipe.sections import TrackingConfig
 from warp_train.training.trackers import start_trackers
 
 run_dir, run_id = Path(sys.argv[1]), sys.argv[2]

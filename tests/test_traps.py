@@ -51,9 +51,9 @@ from training_server import PATIENCE_S, Server
 from training_toy import ToyRun
 
 from warp_train import geometry
-from warp_train.recipe_sections import SchedulerConfig, TrackingConfig
+from warp_train.recipe.sections import SchedulerConfig, TrackingConfig
 from warp_train.training import engine, guardrails, interrupts
-from warp_train.training.checkpoint_folder import (
+from warp_train.training.checkpoints.folder import (
     LINKS,
     checkpoint_folder,
     newest_checkpoint,

@@ -14,10 +14,10 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
-from warp_train.recipe_sections import OptimConfig, SchedulerConfig
-from warp_train.training.checkpoint_folder import Link, find_resume
-from warp_train.training.checkpoint_state import LossSums, RunPosition
-from warp_train.training.checkpointing import restore_checkpoint, save_checkpoint
+from warp_train.recipe.sections import OptimConfig, SchedulerConfig
+from warp_train.training.checkpoints.folder import Link, find_resume
+from warp_train.training.checkpoints.saving import restore_checkpoint, save_checkpoint
+from warp_train.training.checkpoints.state import LossSums, RunPosition
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 
 MODEL_CONFIG = {"model": {"backbone": "toy", "width": 8}}

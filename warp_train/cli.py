@@ -23,7 +23,7 @@ from warp_train.commands import (
     training,
 )
 from warp_train.commands.common import Command, rank, say
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _DESCRIPTION = "Trains networks that straighten photographs."
 

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from warp_train.commands.common import say, whole_number
-from warp_train.errors import WarpTrainError
-from warp_train.inference.photos.formats import Interpolation
-from warp_train.inference.worker_pool import Died, run_jobs, worker_environment
+from warp_train.photos.formats import Interpolation
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.worker_pool import Died, run_jobs, worker_environment
 
 _KERNELS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 _PEERS = {
@@ -186,7 +186,7 @@ def _rectifier(model: str, folder: Path, kernel: Interpolation) -> Callable[[Any
 
 def what_was_done(photo: Path, record: dict[str, Any]) -> Correction:
     """`rectify`'s record of a photo as OpenCV's task; WarpTrainError where there is none."""
-    from warp_train.inference.photos.files import read_photo
+    from warp_train.photos.files import read_photo
 
     jpeg = read_photo(photo).jpeg
     if jpeg is None or not record["resampled"]:

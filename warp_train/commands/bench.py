@@ -16,7 +16,7 @@ from warp_train.commands.common import (
     whole_number,
     write_result,
 )
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 if TYPE_CHECKING:
     from warp_train.recipe import Recipe

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 MOST_WORKERS = 256
 """Processes that a command may be asked for."""

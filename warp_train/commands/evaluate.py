@@ -73,10 +73,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from tqdm import tqdm
 
-    from warp_train.inference.evaluate import evaluate, pairs_to_evaluate
-    from warp_train.inference.measuring import FailedPhoto, PhotoResult
+    from warp_train.evaluation.evaluate import evaluate, pairs_to_evaluate
+    from warp_train.evaluation.measuring import FailedPhoto, PhotoResult
+    from warp_train.evaluation.results_table import results_table
     from warp_train.inference.predictor import load_predictor
-    from warp_train.inference.results_table import results_table
 
     pairs = pairs_to_evaluate(arguments.data, arguments.max_photos)
     predictor = load_predictor(arguments.model, arguments.device)
@@ -96,7 +96,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
         write_result("--json", arguments.json, to_json(found.to_json(), indent=2) + "\n")
     if arguments.report is not None:
-        from warp_train.inference.report.page import render_report
+        from warp_train.evaluation.report.page import render_report
 
         page = render_report(found, model=arguments.model, data=str(arguments.data))
         write_result("--report", arguments.report, page)

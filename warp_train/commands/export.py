@@ -19,11 +19,11 @@ from warp_train.commands.common import (
     text,
     write_result,
 )
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 if TYPE_CHECKING:
     from warp_train.data.decoding import BadSample
-    from warp_train.inference.export.lenses import FoundLens
+    from warp_train.export.lenses import FoundLens
 
 _HELP = """\
 examples:
@@ -98,7 +98,7 @@ def _look(model: str, device: str, photos: Sequence[Path]) -> Iterator[FoundLens
     from tqdm import tqdm
 
     from warp_train.data.decoding import BadSample
-    from warp_train.inference.export.lenses import find_lens
+    from warp_train.export.lenses import find_lens
     from warp_train.inference.predictor import load_predictor
 
     predictor = load_predictor(model, device)
@@ -114,7 +114,7 @@ def _look(model: str, device: str, photos: Sequence[Path]) -> Iterator[FoundLens
 
 
 def _write_opencv(results: Iterable[FoundLens | BadSample], out: Path | None) -> int:
-    from warp_train.inference.export.lenses import FoundLens, opencv_row
+    from warp_train.export.lenses import FoundLens, opencv_row
 
     lines, failed = [], 0
     for result in results:
@@ -135,7 +135,7 @@ def _write_opencv(results: Iterable[FoundLens | BadSample], out: Path | None) ->
 
 
 def _write_lensfun(results: Iterable[FoundLens | BadSample], arguments: argparse.Namespace) -> int:
-    from warp_train.inference.export.lenses import FoundLens, lensfun_entry
+    from warp_train.export.lenses import FoundLens, lensfun_entry
 
     looked_at = list(results)
     found = [result for result in looked_at if isinstance(result, FoundLens)]

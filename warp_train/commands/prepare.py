@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warp_train.commands.common import add_command, add_workers, chosen_workers, say
-from warp_train.commands.progress import Progress
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from warp_train.data import DataConfig
@@ -175,7 +175,7 @@ def _encoded(
     items: Sequence[Item], size: tuple[int, int], workers: int
 ) -> Generator[Outcome, None, None]:
     """What is to be stored of each item, in their order, from so many processes; 0: this one."""
-    from warp_train.inference.worker_pool import Died, run_jobs
+    from warp_train.runtime.worker_pool import Died, run_jobs
 
     load = partial(_start, size)
     if not workers:

@@ -14,12 +14,12 @@ from warp_train.commands.common import (
     chosen_workers,
     say,
 )
-from warp_train.commands.progress import Progress
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from warp_train.inference.recover.pairs import Job
-    from warp_train.inference.rectify_journal import Journal
+    from warp_train.registration.pairs import Job
+    from warp_train.runtime.journal import Journal
 
 _HELP = """\
 examples:
@@ -62,8 +62,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _recover(arguments: argparse.Namespace) -> int:
-    from warp_train.inference.recover.journal import resume
-    from warp_train.inference.rectify_journal import Journal
+    from warp_train.registration.journal import resume
+    from warp_train.runtime.journal import Journal
 
     out: Path = arguments.out
     check_writable("--out", out)
@@ -83,7 +83,7 @@ def _recover(arguments: argparse.Namespace) -> int:
 def _jobs(pairs: Path) -> list[Job]:
     """Raises WarpTrainError where two pairs have one id: their lines could not be told apart."""
     from warp_train.data.sources.manifest import find_pairs
-    from warp_train.inference.recover.pairs import Job
+    from warp_train.registration.pairs import Job
 
     items = find_pairs(pairs, "PAIRS")
     twice = [name for name, count in Counter(i.image_id for i in items).items() if count > 1]
@@ -94,7 +94,7 @@ def _jobs(pairs: Path) -> list[Job]:
 
 def _run(jobs: list[Job], workers: int, journal: Journal) -> int:
     """Recovers the pairs and says what came of them; returns how many failed. Raises OSError."""
-    from warp_train.inference.recover.pairs import recover_pairs
+    from warp_train.registration.pairs import recover_pairs
 
     done: Counter[str] = Counter()
     records = recover_pairs(jobs, min(workers, len(jobs)))

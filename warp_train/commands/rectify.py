@@ -13,12 +13,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from warp_train.commands.common import add_command, add_device, add_model, say, text, whole_number
-from warp_train.commands.progress import Progress
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from warp_train.inference.rectify_inputs import Job
-    from warp_train.inference.rectify_journal import Journal
+    from warp_train.runtime.journal import Journal
 
 _HELP = """\
 examples:
@@ -106,7 +106,7 @@ def _rectify(arguments: argparse.Namespace) -> int:
     if arguments.quality is not None and arguments.format in ("png", "tiff"):
         arguments.parser.error(f"--quality says nothing about {arguments.format}")
     from warp_train.inference.rectify_inputs import plan_jobs
-    from warp_train.inference.rectify_journal import JOURNAL_FILE, Journal
+    from warp_train.runtime.journal import JOURNAL_FILE, Journal
 
     out: Path = arguments.out
     plan = plan_jobs(

@@ -14,11 +14,11 @@ from warp_train.commands.common import (
     check_writable,
     write_result,
 )
-from warp_train.commands.progress import Progress
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from warp_train.inference.straightness import Board
+    from warp_train.evaluation.straightness import Board
 
 _HELP = """\
 examples:
@@ -67,8 +67,8 @@ def _straightness(arguments: argparse.Namespace) -> int:
     check_writable("--json", arguments.json)
     from warp_train.data.decoding import BadSample
     from warp_train.data.sources.files import list_images
+    from warp_train.evaluation.straightness import calibrated, measure
     from warp_train.inference.predictor import load_predictor
-    from warp_train.inference.straightness import calibrated, measure
 
     paths = list_images(arguments.photos, "DIR")
     predictor = load_predictor(arguments.model, arguments.device)

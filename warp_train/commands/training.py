@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from warp_train.commands.common import add_command, rank, say, text
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _TRAIN_HELP = """\
 examples:

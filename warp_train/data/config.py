@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from warp_train.section import Section
+from warp_train.runtime.section import Section
 
 NonNegative = Annotated[float, Field(ge=0)]
 

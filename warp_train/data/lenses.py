@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warp_train.data.config import LensConfig
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 Array = NDArray[np.floating[Any]]
 Points = tuple[Array, Array]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from warp_train.data.config import LensfunConfig
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _MODELS = ("PTLENS", "POLY3", "POLY5")
 

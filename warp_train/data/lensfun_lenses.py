@@ -10,7 +10,7 @@ import numpy as np
 from warp_train.data.config import LensConfig, LensfunConfig
 from warp_train.data.lenses import Array, draw_misalignment, usable_lens
 from warp_train.data.lensfun_calibrations import Calibration, read_calibrations, split_calibrations
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _CALIBRATION_DRAWS = 200
 _FACTOR_DRAWS = 8

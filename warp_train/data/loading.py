@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from warp_train.data.samples import Batch, Sample, SampleKey, collate
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _ORDER = 0x0D  # keeps the order's random stream apart from the samples'
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Collection
 
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _ROLE = re.compile(r"_(original|generated)$", re.IGNORECASE)
 _NUMBERED = re.compile(r"^(?P<group>.+)_g\d+$")

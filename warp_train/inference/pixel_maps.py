@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.inference.crop import View
 from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.inference.view import View
 
 _STEPS = (32, 16, 8, 4, 2)
 _PROBES = 48

@@ -19,10 +19,10 @@ from warp_train.data.frames import (
     turn_lens,
 )
 from warp_train.data.samples import Image, as_image, to_tensor
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import rescale_params
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, from_pretrained
+from warp_train.runtime.errors import WarpTrainError
 
 _DEFAULT_SIZE = (192, 288)  # for weights without a record of their training
 _LEAST_SIDE = 32

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from warp_train.inference.photos.formats import Crop, Format, Interpolation
-from warp_train.inference.photos.safe_write import incoming_path
 from warp_train.inference.rectify_inputs import Job
-from warp_train.inference.worker_pool import Died, run_jobs
+from warp_train.photos.formats import Crop, Format, Interpolation
+from warp_train.runtime.safe_write import incoming_path
+from warp_train.runtime.worker_pool import Died, run_jobs
 
 Record = dict[str, Any]
 """A line of `rectify.jsonl`: `input` and `error`, or what `rectify_photo` says."""

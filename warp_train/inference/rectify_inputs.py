@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from warp_train.inference.photos.formats import PHOTO_SUFFIXES, SUFFIXES, Format
+from warp_train.photos.formats import PHOTO_SUFFIXES, SUFFIXES, Format
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import jacobian_stats
-from warp_train.inference.crop import View, choose_view
 from warp_train.inference.fallback import SafeWarp, choose_warp, expected_error_px
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
-from warp_train.inference.photos.encoding import encode_photo
-from warp_train.inference.photos.files import PhotoFile, predictor_view, read_photo
-from warp_train.inference.photos.formats import Crop
-from warp_train.inference.photos.safe_write import check_free, make_folders, write_whole
 from warp_train.inference.predictor import Predictor
 from warp_train.inference.rectify import Record, Settings, failure
 from warp_train.inference.rectify_inputs import Job
 from warp_train.inference.resample import resample
+from warp_train.inference.view import View, choose_view
+from warp_train.photos.encoding import encode_photo
+from warp_train.photos.files import PhotoFile, predictor_view, read_photo
+from warp_train.photos.formats import Crop
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.safe_write import check_free, make_folders, write_whole
 
 _JACOBIAN_SIDE = 256
 

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.inference.crop import View
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.photos.formats import Interpolation
 from warp_train.inference.pixel_maps import AxisMap, TileMaps, tile_maps
+from warp_train.inference.view import View
+from warp_train.photos.formats import Interpolation
 
 Pixels = NDArray[Any]
 Map = NDArray[np.float32]

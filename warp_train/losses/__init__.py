@@ -2,7 +2,6 @@
 
 from warp_train.losses.composite import CompositeLoss
 from warp_train.losses.config import LossConfig
-from warp_train.losses.doubt_loss import doubt_loss
 from warp_train.losses.flow_regularizers import (
     flow_curvature,
     flow_magnitude,
@@ -15,11 +14,12 @@ from warp_train.losses.gradients import (
     gradient_orientation_loss,
     line_orientation_loss,
 )
-from warp_train.losses.grid_loss import grid_loss
-from warp_train.losses.jacobian_loss import jacobian_loss
+from warp_train.losses.grid import grid_loss
+from warp_train.losses.jacobian import jacobian_loss
 from warp_train.losses.pixel import charbonnier, l1, pixel_loss
-from warp_train.losses.pyramid import luma, pyramid
-from warp_train.losses.ssim_loss import ssim_loss
+from warp_train.losses.scales import luma, pyramid
+from warp_train.losses.ssim import ssim_loss
+from warp_train.losses.uncertainty import doubt_loss
 
 __all__ = [
     "CompositeLoss",

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import full_precision
 from warp_train.losses.config import LossConfig
 from warp_train.losses.flow_regularizers import (
@@ -17,11 +16,12 @@ from warp_train.losses.gradients import (
     gradient_orientation_loss,
     line_orientation_loss,
 )
-from warp_train.losses.grid_loss import grid_loss
-from warp_train.losses.jacobian_loss import jacobian_loss
+from warp_train.losses.grid import grid_loss
+from warp_train.losses.jacobian import jacobian_loss
 from warp_train.losses.pixel import pixel_loss
-from warp_train.losses.pyramid import luma, pyramid
-from warp_train.losses.ssim_loss import ssim_loss
+from warp_train.losses.scales import luma, pyramid
+from warp_train.losses.ssim import ssim_loss
+from warp_train.runtime.errors import WarpTrainError
 
 Terms = dict[str, Tensor]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from warp_train.geometry import full_precision
-from warp_train.losses.pyramid import mean, patch_mean, per_sample_mean
+from warp_train.losses.scales import mean, patch_mean, per_sample_mean
 
 MAGNITUDE_EPSILON = 1e-3
 """Rounds off the tip of the magnitude, in luma per pixel: a quarter of an 8-bit step."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple, TypedDict
 
-from warp_train.errors import WarpTrainError
-from warp_train.metrics.pool import ScoringError, ScoringPool
 from warp_train.metrics.score import WEIGHTS, Score
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.scoring_pool import ScoringError, ScoringPool
 
 _SHOWN = 5
 """Worst images in the table."""

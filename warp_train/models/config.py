@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from warp_train.section import Section
+from warp_train.runtime.section import Section
 
 
 class ParamBounds(Section):

@@ -7,8 +7,8 @@ from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, covering_zoom
 from warp_train.models.config import ParamBounds
 from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS
-from warp_train.models.heads_doubt import DoubtHead
 from warp_train.models.heads_plumbline import SWIFT, PlumbLineHead
+from warp_train.models.heads_uncertainty import DoubtHead
 
 # How the terms of real lenses go together, as directions in (k1, k2, k3, s) over their bounds: a
 # bend with the zoom that fills the frame again, and a moustache. Left apart, the four would be

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from warp_train.models.left_over import LEFT_OVER_CHANNELS
+from warp_train.models.line_residuals import LEFT_OVER_CHANNELS
 
 RESIDUAL_STRIDE = 16
 """Input pixels per pixel of the residual's own grid."""

@@ -10,7 +10,7 @@ from warp_train.models.edges import measure_edges
 from warp_train.models.evidence import RADIAL_TERMS
 from warp_train.models.heads_parametric import ParametricHead
 from warp_train.models.heads_residual import ResidualHead, no_flow
-from warp_train.models.left_over import left_over, left_over_map
+from warp_train.models.line_residuals import left_over, left_over_map
 
 
 class Prediction(TypedDict):

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES
 from warp_train.models.config import TrainedOn
+from warp_train.runtime.errors import WarpTrainError
 
 _TAGS = ["image-rectification", "lens-distortion", "geometry", "safetensors"]
 _MEASURES = (

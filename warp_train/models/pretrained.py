@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from warp_train.errors import WarpTrainError
 from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.hybrid_model import HybridModel
 from warp_train.models.model_card import model_card
-from warp_train.section import Section, config_differences
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.section import Section, config_differences
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

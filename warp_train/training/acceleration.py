@@ -9,8 +9,8 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 
-from warp_train.errors import WarpTrainError
-from warp_train.recipe_sections import TrainConfig
+from warp_train.recipe.sections import TrainConfig
+from warp_train.runtime.errors import WarpTrainError
 
 log = logging.getLogger("warp_train")
 

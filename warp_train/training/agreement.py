@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 import warp_train
-from warp_train.errors import WarpTrainError
 from warp_train.recipe import Recipe
-from warp_train.section import config_differences
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.section import config_differences
 from warp_train.training.feeding import Data
 
 _SHOWN_DIFFERENCES = 3

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from warp_train.data import Batch
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.disk import Disk
 from warp_train.training.run_folder import append_line, read_lines
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 log = logging.getLogger("warp_train")
 

@@ -20,8 +20,8 @@ from warp_train.data import (
 )
 from warp_train.data.sources import Source
 from warp_train.data.sources.external import external_batches, load_external
-from warp_train.errors import WarpTrainError
 from warp_train.recipe import Recipe
+from warp_train.runtime.errors import WarpTrainError
 
 FIXED_WARP_SAMPLES = 256
 """Training samples whose median is the fixed warp."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, half_diagonal, isotropic_scale
-from warp_train.recipe_sections import GuardrailsConfig
+from warp_train.recipe.sections import GuardrailsConfig
+from warp_train.runtime.errors import WarpTrainError
 
 SHOWN_IDS = 8
 

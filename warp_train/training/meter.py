@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from warp_train.training.checkpoint_state import LossSums
+from warp_train.training.checkpoints.state import LossSums
 
 
 @dataclass

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from warp_train.recipe_sections import OptimConfig, SchedulerConfig
+from warp_train.recipe.sections import OptimConfig, SchedulerConfig
 
 ScheduleName = Literal["cosine", "onecycle", "none"]
 

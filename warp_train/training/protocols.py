@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 
 class _BackendExtras(TypedDict, total=False):

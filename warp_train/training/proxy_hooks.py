@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from warp_train.metrics.pool import ScoringError, ScoringPool
+from warp_train.runtime.scoring_pool import ScoringError, ScoringPool
 from warp_train.training.protocols import ProxyResult
 from warp_train.training.proxy_scoring import SUB_SCORES, score_picture
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.models import HybridModel, from_pretrained
-from warp_train.training.checkpoint_folder import (
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.training.checkpoints.folder import (
     STATE_FILE,
     find_start,
     read_trainer_state,

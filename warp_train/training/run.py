@@ -22,17 +22,17 @@ from warp_train.models import (
 )
 from warp_train.recipe import Recipe
 from warp_train.training.bad_samples import BAD_SAMPLES_FILE, BadSamples
-from warp_train.training.checkpoint_folder import (
+from warp_train.training.checkpoints.folder import (
     CheckpointError,
     find_checkpoint,
     have_vanished,
     pin_checkpoint,
 )
-from warp_train.training.checkpoint_state import BestMetric, LossSums, RunPosition
-from warp_train.training.checkpointing import (
+from warp_train.training.checkpoints.saving import (
     restore_checkpoint,
     save_checkpoint,
 )
+from warp_train.training.checkpoints.state import BestMetric, LossSums, RunPosition
 from warp_train.training.disk import Disk
 from warp_train.training.evaluation import median_lens
 from warp_train.training.feeding import Data, Feed, build_feed

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from warp_train.errors import WarpTrainError
 from warp_train.recipe import Recipe, dump_recipe
-from warp_train.section import config_differences
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.section import config_differences
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.agreement import require_agreement
 from warp_train.training.bad_samples import BAD_SAMPLES_FILE
-from warp_train.training.checkpoint_folder import (
+from warp_train.training.checkpoints.folder import (
     clean_interrupted_writes,
     find_checkpoint,
     find_resume,
@@ -23,7 +23,7 @@ from warp_train.training.checkpoint_folder import (
     point_link,
     read_trainer_state,
 )
-from warp_train.training.checkpoint_state import RunPosition
+from warp_train.training.checkpoints.state import RunPosition
 from warp_train.training.disk import refusal
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data

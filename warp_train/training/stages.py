@@ -10,10 +10,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from warp_train.errors import WarpTrainError
 from warp_train.recipe import Chain, Recipe, dump_recipe
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.acceleration import build_accelerator
-from warp_train.training.checkpoint_folder import (
+from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     newest_checkpoint,
     point_link,

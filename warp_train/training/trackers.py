@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
 from numpy.typing import NDArray
 
-from warp_train.errors import WarpTrainError
-from warp_train.recipe_sections import TrackingConfig
+from warp_train.recipe.sections import TrackingConfig
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.run_folder import to_json
 
 EVENTS_FOLDER = "tensorboard"

@@ -8,10 +8,10 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from warp_train.data import Batch
-from warp_train.errors import WarpTrainError
 from warp_train.models import DOUBT_FACTORS
+from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.bad_samples import without_stand_ins
-from warp_train.training.checkpoint_state import BestMetric
+from warp_train.training.checkpoints.state import BestMetric
 from warp_train.training.debug_dump import Picture, panel, save_panels
 from warp_train.training.evaluation import Measure, Measured, measure_all, network_measure
 from warp_train.training.interrupts import Interrupts

@@ -15,7 +15,7 @@ from warp_train.geometry import (
     upsample_residual_flow,
     warp_image,
 )
-from warp_train.recipe_sections import WarpConfig
+from warp_train.recipe.sections import WarpConfig
 from warp_train.training.protocols import BackendOutput, WarpBackend
 
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from warp_train.data.sources.files import Item
 from warp_train.data.sources.manifest import PairItem
-from warp_train.errors import WarpTrainError
-from warp_train.section import Section
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.section import Section
 
 CACHE_FILE = "cache.json"
 SHARD_ITEMS = 256

@@ -14,7 +14,7 @@ from warp_train.data.shards.layout import SPLITS, Cache, read_cache
 from warp_train.data.shards.members import INDEX_SUFFIX, SHARD_SUFFIX
 from warp_train.data.sources.files import AnyItem, Item
 from warp_train.data.sources.manifest import PairItem
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 
 def cached_photos(root: Path, config: DataConfig) -> tuple[list[Item], list[Item]]:

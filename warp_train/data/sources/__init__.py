@@ -14,7 +14,7 @@ from warp_train.data.sources.pairs import Pairs
 from warp_train.data.sources.photos import Photos, find_photos
 from warp_train.data.sources.scenes import Scenes
 from warp_train.data.sources.warps import with_warps
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 Source: TypeAlias = Scenes | Photos | Pairs
 """Map-style: `len(source)`, and `source[SampleKey(epoch, index)]` is a `Sample`."""

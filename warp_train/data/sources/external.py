@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from warp_train.data.samples import UNKNOWN_LENS, Batch, collate
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _RANGE_TOLERANCE = 1e-3
 

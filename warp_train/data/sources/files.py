@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from warp_train.data.decoding import IMAGE_SUFFIXES, BadSample
 from warp_train.data.samples import Sample, SampleKey
 from warp_train.data.splits import held_out
-from warp_train.errors import WarpTrainError
+from warp_train.runtime.errors import WarpTrainError
 
 _MOST_TRIES = 64
 

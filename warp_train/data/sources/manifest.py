@@ -16,8 +16,8 @@ from warp_train.data.profiles import Profile
 from warp_train.data.samples import RESERVED_KEYS, UNKNOWN_LENS
 from warp_train.data.sources.files import Item, list_images
 from warp_train.data.splits import group_of, id_of
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import PARAM_NAMES
+from warp_train.runtime.errors import WarpTrainError
 
 _NAMED = ("input", "target", "image_id", "group", "split", *PARAM_NAMES)
 _SPLITS = ("train", "val")

@@ -13,8 +13,8 @@ from warp_train.data.lenses import Array
 from warp_train.data.profiles import Profile
 from warp_train.data.samples import UNKNOWN_LENS
 from warp_train.data.sources.manifest import PairItem
-from warp_train.errors import WarpTrainError
 from warp_train.geometry import PARAM_NAMES
+from warp_train.runtime.errors import WarpTrainError
 
 
 class Warp(NamedTuple):

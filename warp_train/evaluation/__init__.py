@@ -1,0 +1,1 @@
+"""What a trained model is worth: on photo pairs, and on photos of chessboards."""

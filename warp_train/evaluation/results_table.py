@@ -1,0 +1,127 @@
+"""The totals of an evaluation as tables: for the terminal, and as cells for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from warp_train.evaluation.evaluate import Evaluation
+from warp_train.evaluation.measuring import ROWS
+from warp_train.evaluation.statistics import GapMetric, Interval, RowTotals, Totals
+from warp_train.metrics import WEIGHTS
+
+Cells = tuple[str, ...]
+
+UNKNOWN = "–"
+HEADER: Cells = (
+    "",
+    "photos",
+    "epe_px",
+    "vs identity",
+    "total_score",
+    *WEIGHTS,
+    "folds %",
+    "outside %",
+)
+GAP_HEADER: Cells = ("gap closed", "groups", "epe_px", "95 %", "total_score", "95 %")
+
+RELIABILITY_HEADER: Cells = ("by doubt", "photos", "doubt px", "epe_px")
+
+ALL = "all photos"
+_TENTHS = 10
+
+
+def blocks(evaluation: Evaluation) -> dict[str, Totals]:
+    """The totals by heading: each tier, then all photos."""
+    return {**{f"tier {name}": t for name, t in evaluation.tiers.items()}, ALL: evaluation.totals}
+
+
+def block_rows(totals: Totals) -> list[Cells]:
+    """A row for each of identity, fixed warp, model and ceiling, under `HEADER`."""
+    return [_row(name.replace("_", " "), totals[name], totals["identity"]) for name in ROWS]
+
+
+def gap_rows(named: Mapping[str, Totals]) -> list[Cells]:
+    """A row for each block, under `GAP_HEADER`."""
+    return [
+        (name, str(totals["groups"]), *_gap(totals, "epe_px"), *_gap(totals, "total_score"))
+        for name, totals in named.items()
+    ]
+
+
+def reliability_rows(evaluation: Evaluation) -> list[Cells]:
+    """Photos by how much the model doubted itself, in tenths, under `RELIABILITY_HEADER`.
+
+    Empty with fewer than ten photos of known warp.
+    """
+    known = []
+    for photo in evaluation.photos:
+        error = photo.figures("model")["epe_px"]
+        if error is not None and photo.task.doubt_px is not None:
+            known.append((photo.task.doubt_px, error))
+    known.sort()
+    if len(known) < _TENTHS:
+        return []
+    rows: list[Cells] = []
+    for tenth in range(_TENTHS):
+        part = known[len(known) * tenth // _TENTHS : len(known) * (tenth + 1) // _TENTHS]
+        doubt, error = (sum(values) / len(part) for values in zip(*part, strict=True))
+        rows.append((f"tenth {tenth + 1}", str(len(part)), f"{doubt:.3f}", f"{error:.3f}"))
+    return rows
+
+
+def results_table(evaluation: Evaluation) -> str:
+    """All of it as text."""
+    named = blocks(evaluation)
+    parts = []
+    for name, totals in named.items():
+        parts.append(_aligned([(name, *HEADER[1:]), *block_rows(totals)]))
+    if evaluation.totals["ceiling"] is not None:
+        parts.append(_aligned([GAP_HEADER, *gap_rows(named)]))
+    reliability = reliability_rows(evaluation)
+    if reliability:
+        parts.append(_aligned([RELIABILITY_HEADER, *reliability]))
+    return "\n\n".join(parts)
+
+
+def cell(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return UNKNOWN if value is None else format(value, form)
+
+
+def interval(value: Interval | None, form: str) -> str:
+    """`low … high`, or a dash."""
+    return UNKNOWN if value is None else f"{value[0]:{form}} … {value[1]:{form}}"
+
+
+def _row(name: str, row: RowTotals | None, identity: RowTotals) -> Cells:
+    if row is None:
+        return (name, *(UNKNOWN for _ in HEADER[1:]))
+    return (
+        name,
+        str(row["photos"]),
+        cell(row["epe_px"], ".3f"),
+        cell(_ratio(row["epe_px"], identity["epe_px"]), ".3f"),
+        cell(row["total_score"], ".4f"),
+        *(cell(row["sub_scores"][sub], ".3f") for sub in WEIGHTS),
+        cell(row["negative_det_pct"], ".3f"),
+        cell(100 * row["oob_ratio"], ".2f"),
+    )
+
+
+def _gap(totals: Totals, metric: GapMetric) -> Cells:
+    return (
+        cell(totals["gap_closed"][metric], ".3f"),
+        interval(totals["gap_closed_interval"][metric], ".3f"),
+    )
+
+
+def _ratio(value: float | None, reference: float | None) -> float | None:
+    return value / reference if value is not None and reference else None
+
+
+def _aligned(rows: Sequence[Cells]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

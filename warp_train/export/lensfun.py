@@ -1,0 +1,197 @@
+"""The lenses of many photos as entries of a lensfun database."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import xml.etree.ElementTree as ET
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from warp_train.export.camera_exif import CameraExif
+from warp_train.export.lensfun_fit import LensfunFit, fit_lensfun, radial_curve
+
+_ANY_MOUNT = "Generic"  # lensfun's: it goes with every camera of interchangeable lenses
+
+_SAME_ASPECT = 0.015  # small copies are rounded to whole pixels; 3:2 and 4:3 differ by 0.12
+
+LeftOut = tuple[Path, str]
+"""A photo, and why it is not in the database."""
+
+
+@dataclass(frozen=True)
+class PhotoLens:
+    """The lens that was found in a photo, and what took it."""
+
+    path: Path
+    height: int
+    """Upright, in pixels."""
+    width: int
+    params: tuple[float, ...]
+    """`[8]`, in the order of `PARAM_NAMES`."""
+    camera: CameraExif
+
+    @property
+    def aspect(self) -> float:
+        """Long side over short side, as lensfun counts: between the outermost pixel centres."""
+        long, short = max(self.height, self.width), min(self.height, self.width)
+        return (long - 1) / (short - 1)
+
+
+@dataclass(frozen=True)
+class LensfunExport:
+    """A database, and what did not go into it."""
+
+    xml: str | None
+    """None where no photo was left."""
+    left_out: tuple[LeftOut, ...]
+
+
+def lensfun_database(
+    photos: Sequence[PhotoLens], crop_factor: float | None = None, mount: str | None = None
+) -> LensfunExport:
+    """One `<lens>` a camera and lens, one `<distortion>` a focal length, fitted to all its photos.
+
+    Args:
+        crop_factor: the camera's; None takes the median of what the photos' EXIF says.
+        mount: lensfun's name of the camera's mount. None: "Generic", or, for a lens that has no
+            name, a mount of its own together with the camera that has it.
+    """
+    root = ET.Element("lensdatabase", version="1")
+    left_out: list[LeftOut] = []
+    for group in _grouped(photos, _lens_of).values():
+        usable, rest = _of_one_shape(group)
+        left_out += rest
+        crop = crop_factor or _median_crop_factor(usable)
+        if crop is None:
+            reason = "no crop factor in the EXIF of this lens's photos; --crop-factor gives it"
+            left_out += [(photo.path, reason) for photo in usable]
+        elif usable:
+            _add_lens(root, usable, crop, mount)
+    if not len(root):
+        return LensfunExport(None, tuple(left_out))
+    ET.indent(root)
+    text = ET.tostring(root, encoding="unicode")
+    return LensfunExport(f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n', tuple(left_out))
+
+
+def _lens_of(photo: PhotoLens) -> tuple[str, ...]:
+    camera = photo.camera
+    return camera.maker, camera.camera, camera.lens_maker, camera.lens
+
+
+def _grouped(
+    photos: Iterable[PhotoLens], key: Callable[[PhotoLens], Any]
+) -> Mapping[Any, list[PhotoLens]]:
+    groups: dict[Any, list[PhotoLens]] = defaultdict(list)
+    for photo in photos:
+        groups[key(photo)].append(photo)
+    return groups
+
+
+def _of_one_shape(photos: Sequence[PhotoLens]) -> tuple[list[PhotoLens], list[LeftOut]]:
+    """The photos whose curve can be read and whose corners are those of the lens.
+
+    Those of another aspect than most were cropped: in their units the lens is another.
+    """
+    shapes = Counter(round(photo.aspect, 2) for photo in photos)
+    commonest = max(shapes, key=lambda shape: shapes[shape])
+    usable, left_out = [], []
+    for photo in photos:
+        if abs(photo.aspect / commonest - 1) > _SAME_ASPECT:
+            reason = f"its sides are {photo.aspect:.2f}:1, of most with its lens {commonest:.2f}:1"
+            left_out.append((photo.path, reason))
+        elif radial_curve(photo.params, photo.height, photo.width) is None:
+            left_out.append((photo.path, "its lens folds inside the photo"))
+        else:
+            usable.append(photo)
+    return usable, left_out
+
+
+def _median_crop_factor(photos: Iterable[PhotoLens]) -> float | None:
+    known = [p.camera.crop_factor for p in photos if p.camera.crop_factor is not None]
+    return statistics.median(known) if known else None
+
+
+def _add_lens(
+    root: ET.Element, photos: Sequence[PhotoLens], crop: float, mount: str | None
+) -> None:
+    camera = photos[0].camera
+    model = camera.lens or f"{camera.camera} & compatibles (Standard)"
+    if mount is None and not camera.lens:
+        mount = _own_mount(camera.camera)
+        _add_texts(
+            ET.SubElement(root, "camera"),
+            maker=camera.maker,
+            model=camera.camera,
+            mount=mount,
+            cropfactor=f"{crop:.4g}",
+        )
+    lens = ET.SubElement(root, "lens")
+    texts = {"maker": camera.lens_maker, "model": model, "mount": mount or _ANY_MOUNT}
+    _add_texts(lens, **texts, cropfactor=f"{crop:.4g}")
+    _add_texts(lens, **{"aspect-ratio": f"{statistics.median(p.aspect for p in photos):.5f}"})
+    calibration = ET.SubElement(lens, "calibration")
+    for focal, group in sorted(_grouped(photos, lambda photo: photo.camera.focal).items()):
+        fit, size = _fit(group)
+        _add_comment(calibration, f"{focal:g} mm: {_quality(fit, size, group)}")
+        _add_comment(calibration, _dropped(group))
+        terms = {name: f"{value:.6f}" for name, value in fit.terms.items()}
+        about = {"model": fit.model, "focal": f"{focal:g}", **terms}
+        ET.SubElement(calibration, "distortion", about)
+
+
+def _own_mount(camera: str) -> str:
+    """A mount that no other camera has. lensfun's users know a fixed lens by its small letter."""
+    return "fixed" + "".join(filter(str.isalnum, camera))
+
+
+def _add_texts(parent: ET.Element, **texts: str) -> None:
+    for tag, text in texts.items():
+        ET.SubElement(parent, tag).text = text
+
+
+def _add_comment(parent: ET.Element, text: str) -> None:
+    parent.append(ET.Comment(f" {text} "))
+
+
+def _fit(photos: Sequence[PhotoLens]) -> tuple[LensfunFit, tuple[int, int]]:
+    """The fit, and the (width, height) of the largest photo, whose pixels its errors are in."""
+    largest = max(photos, key=lambda photo: photo.height * photo.width)
+    curves = [radial_curve(photo.params, photo.height, photo.width) for photo in photos]
+    known = [curve for curve in curves if curve is not None]
+    return fit_lensfun(known, largest.height, largest.width), (largest.width, largest.height)
+
+
+def _quality(fit: LensfunFit, size: tuple[int, int], photos: Sequence[PhotoLens]) -> str:
+    count = "1 photo" if len(photos) == 1 else f"{len(photos)} photos"
+    spread = (
+        "unknown, as it takes two photos"
+        if fit.spread_pct is None
+        else f"{fit.spread_pct:.2f} % (standard deviation over the photos)"
+    )
+    return (
+        f"{count}; {fit.model} is within {fit.rms_px:.2f} px rms, {fit.max_px:.2f} px at most, of "
+        f"the median lens at {size[0]} x {size[1]}; distortion at the corner "
+        f"{fit.corner_pct:+.2f} %, spread {spread}"
+    )
+
+
+def _dropped(photos: Sequence[PhotoLens]) -> str:
+    """What the models have no term for, as medians over the photos, in px of each.
+
+    A tangential term moves a corner, at radius 1, by at most `3 |P|`.
+    """
+    rows = []
+    for photo in photos:
+        _, _, _, p1, p2, dcx, dcy, _ = photo.params
+        half = math.hypot(photo.width - 1, photo.height - 1) / 2
+        rows.append((half * math.hypot(dcx, dcy), half * 3 * math.hypot(p1, p2)))
+    offset, tangential = (statistics.median(column) for column in zip(*rows, strict=True))
+    return (
+        f"left out, as lensfun cannot hold it: an optical centre {offset:.1f} px off the middle, "
+        f"tangential terms of up to {tangential:.1f} px at a corner (medians)"
+    )

@@ -1,0 +1,19 @@
+"""Recipes: from YAML files to typed, frozen, checked objects. Imports no torch."""
+
+from warp_train.recipe.schema import (
+    Chain,
+    Recipe,
+    dump_recipe,
+    load_recipe,
+    recipe_schema,
+    recipe_warnings,
+)
+
+__all__ = [
+    "Chain",
+    "Recipe",
+    "dump_recipe",
+    "load_recipe",
+    "recipe_schema",
+    "recipe_warnings",
+]

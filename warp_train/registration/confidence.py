@@ -1,0 +1,122 @@
+"""How far off a recovered lens may be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from warp_train.data.lenses import Array, Points
+from warp_train.registration.field import (
+    SIZE,
+    Field,
+    Floats,
+    Plane,
+    derivatives,
+    place,
+)
+from warp_train.registration.frames import Frames, Geometry, lattice
+from warp_train.registration.refine import View, normal_equations
+
+Warp = Callable[[Array, Array], Points]
+"""Where corrected points are read, both in half diagonals."""
+
+_INFLATION = 2.5
+"""Noise is not independent between neighbouring pixels, nor quite normal: measured on photos."""
+_DRIFT_SHARE = 0.6
+"""Of what blocks still move: part of it is noise that their own equations do not know of."""
+_BLOCKS = 8
+_MESH = 65
+"""Points a side: lenses and profiles bend gently."""
+_SAMPLES = 8
+"""Every so many-th pixel of the frame, for means over it."""
+
+
+def registration_error(frames: Frames, field: Field, view: View) -> float:
+    """The field's mean distance from the true one, in half diagonals: an estimate.
+
+    From the noise, by the covariance of the unknowns; and from how far blocks of the picture would
+    still move if each could go its own way, which shows also what no field of this kind can follow
+    (a turned or cut photo, another photo) and what ended too early.
+    """
+    spread = _INFLATION * _spread(frames, field, view)
+    drift = _DRIFT_SHARE * _drift(view) / frames.geometry.unit_x
+    return float(np.hypot(spread, drift))
+
+
+def distance(frames: Frames, field: Field, warp: Warp) -> float:
+    """Mean distance between a warp and the field that it stands for, in half diagonals."""
+    x, y = samples(frames)
+    placed = place(field, x, y)
+    found = warp(x.astype(np.float64), y.astype(np.float64))
+    return float(np.hypot(found[0] - placed.x, found[1] - placed.y).mean())
+
+
+def folds(frames: Frames, warp: Warp) -> bool:
+    """Whether it reads some part of the frame backwards."""
+    read_x, read_y = warp(*_mesh(frames.geometry))
+    across = np.diff(read_x, axis=1)[:-1] * np.diff(read_y, axis=0)[:, :-1]
+    down = np.diff(read_y, axis=1)[:-1] * np.diff(read_x, axis=0)[:, :-1]
+    return bool((across - down <= 0).any())
+
+
+@lru_cache(maxsize=32)
+def _mesh(geometry: Geometry) -> Points:
+    """Points spread over the frame, its border included, in half diagonals."""
+    rows, columns = (
+        np.unique(np.linspace(0, count - 1, _MESH).round().astype(int)) for count in geometry[:2]
+    )
+    x, y = (plane[np.ix_(rows, columns)].astype(np.float64) for plane in lattice(geometry))
+    return x, y
+
+
+def samples(frames: Frames) -> tuple[Plane, Plane]:
+    """Points spread over the frame, in half diagonals."""
+    x, y = (plane[::_SAMPLES, ::_SAMPLES] for plane in lattice(frames.geometry))
+    return x, y
+
+
+def _spread(frames: Frames, field: Field, view: View) -> float:
+    """Root mean square over the frame of the field's standard deviation, in half diagonals."""
+    covariance = np.linalg.inv(normal_equations(frames, field, view).normal)
+    x, y = samples(frames)
+    placed, one, none = place(field, x, y), np.ones_like(x), np.zeros_like(x)
+    total = 0.0
+    for direction in ((one, none), (none, one)):
+        slopes = np.stack(derivatives(placed, *direction)).reshape(SIZE, -1)
+        total += float(((covariance @ slopes) * slopes).sum(0).mean())
+    return math.sqrt(total)
+
+
+def _drift(view: View) -> float:
+    """Root mean square of the blocks' own shifts, in pixels, beyond what noise would move them.
+
+    Each by least squares (Lucas and Kanade) with a prior of 1 px, which holds blocks that show
+    nothing.
+    """
+    across, down = view.light.gain * view.across, view.light.gain * view.down
+    w_x, w_y = view.weight * across, view.weight * down
+    xx, xy, yy, rx, ry = (
+        _block_sums(plane)
+        for plane in (
+            w_x * across,
+            w_x * down,
+            w_y * down,
+            w_x * view.residual,
+            w_y * view.residual,
+        )
+    )
+    xx, yy = xx + 1, yy + 1
+    determinant = xx * yy - xy * xy
+    shift_x, shift_y = (yy * rx - xy * ry) / determinant, (xx * ry - xy * rx) / determinant
+    noise = (xx + yy) / determinant
+    return float(max(0.0, (shift_x**2 + shift_y**2 - noise).mean()) ** 0.5)
+
+
+def _block_sums(plane: Plane) -> Floats:
+    means = cv2.resize(plane, (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA)
+    sums: Floats = means.astype(np.float64) * (plane.size / _BLOCKS**2)
+    return sums

@@ -1,0 +1,1 @@
+"""What every long command needs: files that appear whole, journals, workers, progress, tables."""

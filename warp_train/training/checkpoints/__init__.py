@@ -1,0 +1,1 @@
+"""Checkpoints: what they hold, how they lie on disk, and how all ranks save and restore them."""

@@ -1,0 +1,300 @@
+"""Checkpoints on disk: each appears whole or not at all, in safetensors and JSON alone.
+
+<run>/checkpoints/step-000001200/
+    model.safetensors      the weights to use (their moving average where `Ema` is on)
+    config.json            the model's configuration
+    raw.safetensors        the weights under training, only where `Ema` is on
+    optimizer.safetensors  state.<parameter name>.<exp_avg|exp_avg_sq|step>
+    trainer_state.json     `TrainerState`
+    rng-<rank>.safetensors random generators of each process
+<run>/best, last, interrupted -> checkpoints/step-…
+<run>/pinned/<other run> -> ../checkpoints/step-…    what another run has started from
+
+Retention spares what a link points at. A run that starts from another's checkpoint pins it there,
+so that neither a `best` that moves on nor a resumed run takes it away. Remove the pin to free it.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from warp_train.models.pretrained import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    plain,
+    read_json,
+    tensor_shapes,
+)
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.training.checkpoints.state import TrainerState
+from warp_train.training.disk import free_bytes, is_gone, is_there, refusal
+from warp_train.training.run_folder import fsync_path, write_atomically
+
+log = logging.getLogger("warp_train")
+
+Link = Literal["best", "last", "interrupted"]
+
+RAW_FILE = "raw.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "trainer_state.json"
+LINKS: tuple[Link, ...] = ("best", "last", "interrupted")
+INCOMING = ".incoming-"
+REPLACED = ".replaced-"
+PINNED = "pinned"
+_STEP = re.compile(r"step-(\d{9,18})")
+
+
+def checkpoint_folder(run_dir: Path, step: int) -> Path:
+    """Where the checkpoint after `step` optimizer steps lies."""
+    return run_dir / "checkpoints" / f"step-{step:09d}"
+
+
+def rng_file(rank: int) -> str:
+    """Name of the file that holds the random generators of process `rank`."""
+    return f"rng-{rank}.safetensors"
+
+
+def find_checkpoint(path: Path, prefer: Literal["best", "last"]) -> Path:
+    """The checkpoint that MODEL means: a checkpoint folder, or a run folder's `best` or newest.
+
+    Raises:
+        WarpTrainError: `path` does not exist, or is neither.
+    """
+    if not is_there(path):
+        raise WarpTrainError(
+            f"{plain(path)}: no such file or folder; expected a run or checkpoint folder"
+        )
+    if is_there(path / MODEL_FILE):
+        return path.resolve()
+    best = path / "best"
+    if prefer == "best" and is_there(best / MODEL_FILE):
+        return best.resolve()
+    newest = newest_checkpoint(path)
+    if newest is None:
+        raise WarpTrainError(
+            f"{path}: neither a checkpoint folder (no {MODEL_FILE}) nor a run folder with a "
+            "complete checkpoint"
+        )
+    return newest
+
+
+def find_resume(run_dir: Path, resume_from: str) -> Path | None:
+    """Where to resume: `auto` is the newest complete checkpoint of `run_dir`, None if it has none.
+
+    Raises:
+        WarpTrainError: `resume_from` names a folder that is no run and no checkpoint.
+    """
+    if resume_from == "auto":
+        return newest_checkpoint(run_dir)
+    return find_checkpoint(Path(resume_from), prefer="last")
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The complete checkpoint of the highest step, damaged and unfinished ones left out."""
+    return next((place.resolve() for place in _newest_first(run_dir) if _is_complete(place)), None)
+
+
+def find_start(init_from: Path, run_dir: Path) -> Path:
+    """The checkpoint that the run in `run_dir` has started from: what it has pinned, or the best.
+
+    Raises:
+        WarpTrainError: `init_from` is neither a run nor a checkpoint folder.
+    """
+    found = find_checkpoint(init_from, prefer="best")
+    pin = _pin(found, run_dir)
+    chosen = init_from.name == found.name  # rather than left to a run or a link that has moved on
+    return pin.resolve() if is_there(pin / MODEL_FILE) and not chosen else found
+
+
+def pin_checkpoint(folder: Path, run_dir: Path) -> None:
+    """Keeps retention from a checkpoint that the run in `run_dir` is about to start from."""
+    if folder.parent.name != "checkpoints" or folder.parent.parent == run_dir.resolve():
+        return
+    pin = _pin(folder, run_dir)
+    try:
+        pin.parent.mkdir(exist_ok=True)
+        point_link(pin, folder)
+    except OSError as error:  # a run that is not ours
+        log.warning("%s is not kept from being pruned: %s", folder, refusal(pin, error))
+
+
+def _pin(folder: Path, run_dir: Path) -> Path:
+    here = run_dir.resolve()
+    tag = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
+    return folder.parent.parent / PINNED / f"{here.name}-{tag}"
+
+
+def prune_checkpoints(run_dir: Path, keep_last: int) -> None:
+    """Removes all but the `keep_last` newest checkpoints and those that a link points at."""
+    links = [*(run_dir / link for link in LINKS), *(run_dir / PINNED).glob("*")]
+    pointed_at = {target for link in links if (target := _target(link))}
+    for folder in _newest_first(run_dir)[keep_last:]:
+        if _target(folder) not in pointed_at:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _newest_first(run_dir: Path) -> list[Path]:
+    """What is called like a checkpoint, not a copy that someone has laid beside it."""
+    try:
+        found = [p for p in (run_dir / "checkpoints").iterdir() if _STEP.fullmatch(p.name)]
+    except (OSError, ValueError):
+        return []
+    return sorted(found, key=lambda place: int(place.name.partition("-")[2]), reverse=True)
+
+
+def _target(link: Path) -> Path | None:
+    """Where a path leads in the end; None for a loop or nowhere."""
+    try:
+        return link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+
+
+def have_vanished(run_dir: Path) -> bool:
+    """Whether someone has taken away the run's folder, or the checkpoint that `last` points at."""
+    last = run_dir / "last"
+    with suppress(OSError):  # no permission, which the next write will say
+        return is_gone(run_dir) or (last.is_symlink() and is_gone(last))
+    return False
+
+
+def clean_interrupted_writes(run_dir: Path) -> None:
+    """Clears up after a process that was killed while saving. Main process only, at start."""
+    for leftover in (run_dir / "checkpoints").glob(f"{REPLACED}*"):
+        original = leftover.with_name(leftover.name.removeprefix(REPLACED))
+        if original.exists():
+            shutil.rmtree(leftover)
+        else:
+            leftover.rename(original)
+    for leftover in (run_dir / "checkpoints").glob(f"{INCOMING}*"):
+        shutil.rmtree(leftover)
+
+
+def read_trainer_state(folder: Path) -> TrainerState:
+    """Reads `trainer_state.json` of a checkpoint folder.
+
+    Raises:
+        WarpTrainError: the file is missing, is not JSON, or lacks a field.
+    """
+    path = folder / STATE_FILE
+    try:
+        return TrainerState.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = plain(".".join(str(part) for part in first["loc"]))
+        raise WarpTrainError(f"{path}: {key}: {plain(first['msg'])}") from error
+
+
+class CheckpointError(WarpTrainError):
+    """The disk refused a checkpoint; those before it, and all links, are as they were."""
+
+
+def write_folder(
+    folder: Path, files: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint beside its place and moves it there once it is complete.
+
+    Raises:
+        CheckpointError: the disk refused; it says what was missing.
+    """
+    incoming = folder.with_name(INCOMING + folder.name)
+    try:
+        shutil.rmtree(incoming, ignore_errors=True)
+        incoming.mkdir(parents=True)
+        for name, tensors in files.items():
+            contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
+            save_file(contiguous, incoming / name, metadata={"format": "pt"})
+            fsync_path(incoming / name)
+        for name, content in texts.items():
+            write_atomically(incoming / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        fsync_path(incoming)
+        _move_into_place(incoming, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(incoming, ignore_errors=True)
+        raise CheckpointError(_why_not_written(folder, files, error)) from error
+
+
+def _why_not_written(
+    folder: Path, files: Mapping[str, Mapping[str, Tensor]], error: Exception
+) -> str:
+    needed = sum(value.nbytes for tensors in files.values() for value in tensors.values())
+    free = free_bytes(folder)
+    missing = f", {needed - free:,} too few" if free is not None and needed > free else ""
+    return (
+        f"{folder}: the checkpoint could not be written ({error}); it takes {needed:,} bytes, and "
+        + (f"{free:,} are free there{missing}" if free is not None else "nobody knows what is free")
+    )
+
+
+def _move_into_place(incoming: Path, folder: Path) -> None:
+    """A folder cannot be renamed over a full one: the old one steps aside, and back on failure."""
+    aside = folder.with_name(REPLACED + folder.name)
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        incoming.rename(folder)
+        fsync_path(folder.parent)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def point_links(run_dir: Path, folder: Path, links: Collection[Link]) -> None:
+    """Points `links` at a checkpoint; a `last` that is not `interrupted` ends the latter.
+
+    Raises:
+        CheckpointError: the disk refused, or the file system has no symbolic links.
+    """
+    try:
+        for link in links:
+            point_link(run_dir / link, folder)
+        if "last" in links and "interrupted" not in links:
+            (run_dir / "interrupted").unlink(missing_ok=True)
+        fsync_path(run_dir)
+    except OSError as error:
+        hint = "; this file system has no symbolic links" if error.errno == errno.EPERM else ""
+        raise CheckpointError(
+            f"{run_dir}: cannot point a link at {folder} ({error}){hint}"
+        ) from error
+
+
+def point_link(link: Path, target: Path) -> None:
+    """Makes or switches a relative symbolic link in one step."""
+    temporary = link.with_name(f".{link.name}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent.resolve()), target_is_directory=True)
+    try:
+        temporary.replace(link)
+    except OSError:  # a folder is in the way
+        temporary.unlink()
+        raise
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        processes = read_trainer_state(folder).world_size
+        found = {path.name for path in folder.iterdir()}
+        if processes > len(found) or CONFIG_FILE not in found:
+            return False
+        optional = {RAW_FILE} & found
+        for name in (MODEL_FILE, OPTIMIZER_FILE, *map(rng_file, range(processes)), *optional):
+            tensor_shapes(folder / name)  # checks the header against the size
+    except (WarpTrainError, OSError):
+        return False
+    return True

@@ -1,0 +1,243 @@
+"""What a checkpoint is made of, as tensors and JSON: optimizer, random generators, run position."""
+
+import random
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field, JsonValue
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from warp_train.models.pretrained import plain
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.section import Section
+from warp_train.training.checkpoints.saved_values import as_ours, require_adam_state
+
+NUMPY_WORDS = 624
+PYTHON_STATE_VERSION = 3
+
+Steps = Annotated[int, Field(ge=0, le=10**12)]
+Processes = Annotated[int, Field(ge=1, le=10**6)]
+
+
+class BestMetric(Section):
+    """The best validation so far, and where it was reached."""
+
+    name: str
+    value: float
+    step: Steps
+
+
+class ParamGroup(Section):
+    """One optimizer group, with parameter names where the optimizer has parameters."""
+
+    params: list[str]
+    hyper: dict[str, JsonValue]
+
+
+class LossSums(Section):
+    """Losses since the last line of metrics: means over the processes, summed over the steps."""
+
+    steps: Steps
+    sums: dict[str, float]
+
+
+class RunPosition(Section):
+    """Where a run stands, as far as the training loop knows it."""
+
+    stage: Annotated[str, Field(pattern=r"^\w{1,64}$")]
+    step: Steps
+    """Optimizer steps done."""
+    epoch: Steps
+    samples_seen: int = Field(ge=0)
+    best: BestMetric | None
+    """None before the first validation."""
+    validated_step: Steps | None
+    """Step of the newest validation: a run that was interrupted in one makes up for it."""
+    world_size: Processes
+    global_batch: int = Field(ge=1)
+    """Samples per optimizer step, over all processes and accumulated micro-batches."""
+    unlogged: LossSums
+    """What a resumed run's next line of metrics begins with."""
+    wandb_run_id: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")] | None
+    recipe: dict[str, JsonValue]
+    """The recipe as resolved, so that a checkpoint explains itself without its run folder."""
+
+
+class TrainerState(RunPosition):
+    """`trainer_state.json`: all of a checkpoint that is not tensors."""
+
+    scheduler: dict[str, JsonValue]
+    grad_scaler: dict[str, JsonValue]
+    """Loss scale of fp16 training; empty otherwise."""
+    param_groups: list[ParamGroup]
+
+
+def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Per-parameter state as `state.<parameter name>.<exp_avg|exp_avg_sq|step>`."""
+    names = _parameter_names(model)
+    return {
+        f"state.{names[id(parameter)]}.{key}": value.detach()
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def optimizer_groups(optimizer: Optimizer, model: nn.Module) -> list[ParamGroup]:
+    """Hyper-parameters of each group, with the names of its parameters."""
+    names = _parameter_names(model)
+    return [
+        ParamGroup(
+            params=[names[id(parameter)] for parameter in group["params"]],
+            hyper={
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in group.items()
+                if key != "params"
+            },
+        )
+        for group in optimizer.param_groups
+    ]
+
+
+def load_optimizer(
+    optimizer: Optimizer,
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    groups: Sequence[ParamGroup],
+    source: Path,
+) -> None:
+    """Puts saved optimizer state back, matched by parameter name, bit for bit.
+
+    Args:
+        source: the checkpoint folder, for messages.
+
+    Raises:
+        WarpTrainError: the saved optimizer trained other parameters than this one, or is damaged.
+    """
+    here = optimizer_groups(optimizer, model)
+    wanted = [group.params for group in here]
+    saved = [group.params for group in groups]
+    if wanted != saved:
+        only_one = sorted({n for g in wanted for n in g} ^ {n for g in saved for n in g})
+        detail = f"{only_one[0]} is only in one of them" if only_one else "grouped differently"
+        raise WarpTrainError(
+            f"{source}: its optimizer trained other parameters than this stage does ({detail}): "
+            "start from its weights with --init-from instead of resuming"
+        )
+    position = {name: i for i, name in enumerate(name for group in saved for name in group)}
+    state = _state_by_parameter(tensors, position, model, source)
+    settings = [
+        as_ours(there.hyper, ours.hyper, f"{source}: param_groups.{number}.hyper")
+        for number, (there, ours) in enumerate(zip(groups, here, strict=True))
+    ]
+    optimizer.load_state_dict(
+        {
+            "state": {position[name]: kept for name, kept in state.items()},
+            "param_groups": [
+                {
+                    "params": [position[name] for name in group.params],
+                    **{k: tuple(v) if isinstance(v, list) else v for k, v in hyper.items()},
+                }
+                for group, hyper in zip(groups, settings, strict=True)
+            ],
+        }
+    )
+
+
+def _state_by_parameter(
+    tensors: Mapping[str, Tensor], known: Collection[str], model: nn.Module, source: Path
+) -> dict[str, dict[str, Tensor]]:
+    """The optimizer's tensors by parameter and kind, each held against its parameter."""
+    state: dict[str, dict[str, Tensor]] = {}
+    for full_name, value in tensors.items():
+        name, _, key = full_name.removeprefix("state.").rpartition(".")
+        if name not in known:
+            raise WarpTrainError(f"{source}: {plain(full_name)}: its optimizer has no such state")
+        state.setdefault(name, {})[key] = value
+    for name, kept in state.items():
+        require_adam_state(kept, model.get_parameter(name), f"{source}: state.{name}")
+    return state
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """This process' random generators as tensors: torch, CUDA (`device`'s), numpy and Python.
+
+    Returns:
+        `torch` and, on CUDA, `cuda`: uint8; `numpy` int64 `[627]` and `python` int64 `[627]`: the
+        Mersenne words and index, whether a spare normal deviate is held, and its bits.
+    """
+    numpy_state: Any = np.random.get_state(legacy=True)
+    _, words, index, has_spare, spare = numpy_state
+    _, python_words, python_spare = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.tensor([*map(int, words), index, has_spare, _float_bits(spare)]),
+        "python": torch.tensor(
+            [*python_words, python_spare is not None, _float_bits(python_spare or 0.0)]
+        ),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: Mapping[str, Tensor], device: torch.device, source: Path) -> None:
+    """Puts the generators back where `random_state` found them.
+
+    Args:
+        source: the file, for messages.
+
+    Raises:
+        WarpTrainError: it does not hold the state of generators.
+    """
+    for name, ours in random_state(device).items():
+        there = state.get(name)
+        # A run that goes on with a GPU after none has no state for it, and draws its own.
+        if there is None and name == "cuda":
+            continue
+        if there is None or there.shape != ours.shape or there.dtype != ours.dtype:
+            raise WarpTrainError(f"{source}: {name} is not the state of a generator")
+    try:
+        _set_generators(state, device)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        reason = plain(str(error).partition("\n")[0])
+        raise WarpTrainError(f"{source}: not the state of generators ({reason})") from error
+
+
+def _set_generators(state: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["torch"])
+    for name in ("numpy", "python"):  # which take numbers that they then read beyond
+        known, position = state[name][:NUMPY_WORDS], int(state[name][NUMPY_WORDS])
+        if known.min() < 0 or known.max() >= 2**32 or not 0 <= position <= NUMPY_WORDS:
+            raise ValueError(f"{name}: numbers out of range")
+    words = state["numpy"].tolist()
+    np.random.set_state(
+        (
+            "MT19937",
+            np.array(words[:NUMPY_WORDS], dtype=np.uint32),
+            *words[NUMPY_WORDS:-1],
+            _bits_float(words[-1]),
+        )
+    )
+    *python_words, has_spare, spare = state["python"].tolist()
+    random.setstate(
+        (PYTHON_STATE_VERSION, tuple(python_words), _bits_float(spare) if has_spare else None)
+    )
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def _parameter_names(model: nn.Module) -> dict[int, str]:
+    return {id(parameter): name for name, parameter in model.named_parameters()}
+
+
+def _float_bits(value: float) -> int:
+    return int(struct.unpack("<q", struct.pack("<d", value))[0])
+
+
+def _bits_float(bits: int) -> float:
+    return float(struct.unpack("<d", struct.pack("<q", bits))[0])
