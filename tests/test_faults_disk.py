@@ -15,7 +15,8 @@ import pytest
 from runs_helpers import assert_same_weights, losses, one_line_error, train
 from training_toy import ToyRun
 
-from warp_train.training import checkpoint_folder, engine
+from warp_train.training import engine
+from warp_train.training.checkpoints import folder as checkpoint_folder
 from warp_train.training.run import Run
 
 STAGE = "stage1_param_only"

@@ -21,8 +21,8 @@ from warp_train import cli
 from warp_train.inference import rectify as module
 from warp_train.inference.rectify import Settings, rectify
 from warp_train.inference.rectify_inputs import Job
+from warp_train.runtime.atomic_files import incoming_path
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.safe_write import incoming_path
 from warp_train.runtime.worker_pool import Died, run_jobs
 
 COMMAND = [sys.executable, "-m", "warp_train", "rectify"]

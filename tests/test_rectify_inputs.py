@@ -4,13 +4,14 @@ import errno
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from warp_train.inference.rectify_inputs import Plan, plan_jobs
-from warp_train.photos import safe_write
-from warp_train.runtime.journal import Journal
-from warp_train.runtime.safe_write import check_free, make_folders, write_whole
+from warp_train.runtime import atomic_files
+from warp_train.runtime.atomic_files import check_free, make_folders, write_atomically
+from warp_train.runtime.journal import append_line, begin_journal
 
 
 def touch(*paths: Path) -> None:
@@ -115,29 +116,29 @@ def test_a_file_is_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / ("n" * 240 + ".jpg")
-    write_whole(path, b"one", overwrite=False)
+    write_atomically(path, b"one", overwrite=False)
     with pytest.raises(FileExistsError):
-        write_whole(path, b"two", overwrite=False)
+        write_atomically(path, b"two", overwrite=False)
     assert path.read_bytes() == b"one"
-    write_whole(path, b"two", overwrite=True)
+    write_atomically(path, b"two", overwrite=True)
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(safe_write.os, "fsync", full)
+        patch.setattr(atomic_files.os, "fsync", full)
         for overwrite in (False, True):
             with pytest.raises(OSError, match="No space left"):
-                write_whole(path, b"three", overwrite=overwrite)
+                write_atomically(path, b"three", overwrite=overwrite)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
     try:
         with pytest.raises(OSError, match="too large"):
-            write_whole(tmp_path / "b.jpg", b"x" * 5000, overwrite=True)
+            write_atomically(tmp_path / "b.jpg", b"x" * 5000, overwrite=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     with pytest.raises(OSError, match="too long"):
-        write_whole(tmp_path / ("n" * 256), b"four", overwrite=False)
+        write_atomically(tmp_path / ("n" * 256), b"four", overwrite=False)
     with pytest.raises(OSError, match="too long"):
         check_free(tmp_path / ("n" * 256))
     assert path.read_bytes() == b"two"
@@ -150,10 +151,10 @@ def test_without_links_a_free_place_is_still_respected(
     def no_links(source: Path, target: Path) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(safe_write.os, "link", no_links)
-    write_whole(tmp_path / "a", b"one", overwrite=False)
+    monkeypatch.setattr(atomic_files.os, "link", no_links)
+    write_atomically(tmp_path / "a", b"one", overwrite=False)
     with pytest.raises(FileExistsError):
-        write_whole(tmp_path / "a", b"two", overwrite=False)
+        write_atomically(tmp_path / "a", b"two", overwrite=False)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"one"]
 
 
@@ -164,11 +165,11 @@ def test_links_are_replaced_not_followed(tmp_path: Path) -> None:
     link.symlink_to(original)
     with pytest.raises(FileExistsError):
         check_free(link)
-    write_whole(link, b"new", overwrite=True)
+    write_atomically(link, b"new", overwrite=True)
     assert original.read_bytes() == b"only copy"
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(FileExistsError):
-        write_whole(tmp_path / "loop", b"new", overwrite=False)
+        write_atomically(tmp_path / "loop", b"new", overwrite=False)
 
 
 def test_folders_are_made_below_one_that_is_there(tmp_path: Path) -> None:
@@ -181,19 +182,32 @@ def test_folders_are_made_below_one_that_is_there(tmp_path: Path) -> None:
 def test_a_journal_holds_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rectify.jsonl"
     path.write_bytes(b'{"input": "cut o')
-    with Journal(path) as journal:
-        journal.write('{"input": "\udcff é"}')
-        write = os.write
+    begin_journal(path)
+    append_line(path, {"input": "\udcff é"})
+    opened = Path.open
 
-        def full(handle: int, data: bytes) -> int:
-            if len(data) < 8:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return write(handle, data[:-4])
+    class Full:
+        """A disk that takes part of what it is given; like `write(2)`, it returns how much."""
 
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "write", full)
-            with pytest.raises(OSError, match="No space"):
-                journal.write('{"input": "b"}')
-        journal.write('{"input": "c"}')
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self._file.close()
+
+        def write(self, data: bytes) -> int:
+            return int(self._file.write(data[:-4]))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *how, **more: Full(opened(path, *how, **more)))
+        with pytest.raises(OSError, match="No space"):
+            append_line(path, {"input": "b"})
+    append_line(path, {"input": "c"})
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[1:] == ['{"input": "\\udcff é"}', '{"input": "c"}']

@@ -19,8 +19,8 @@ from warp_train.inference.rectify import Settings
 from warp_train.inference.rectify_inputs import Job
 from warp_train.inference.rectify_photo import attempt
 from warp_train.photos import files as photo_files
-from warp_train.photos import safe_write
 from warp_train.photos.files import read_photo
+from warp_train.runtime import atomic_files
 
 
 def gif(path: Path) -> None:
@@ -182,8 +182,8 @@ def test_a_full_or_unreadable_disk_is_about_one_photo(
         return raises
 
     for where, what, number, reason in (
-        (safe_write.os, "fsync", errno.ENOSPC, "No space left"),
-        (safe_write.os, "link", errno.EIO, ""),
+        (atomic_files.os, "fsync", errno.ENOSPC, "No space left"),
+        (atomic_files.os, "link", errno.EIO, ""),
         (photo_files.Path, "read_bytes", errno.EACCES, "Permission denied"),
         (photo_files.Path, "read_bytes", errno.EIO, "Input/output error"),
     ):

@@ -17,7 +17,7 @@ from training_toy import MODEL_CONFIG, ToyRun
 from warp_train.models import load_weights
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import config_differences
-from warp_train.training import checkpoint_folder
+from warp_train.training.checkpoints import folder as checkpoint_folder
 from warp_train.training.checkpoints.folder import (
     clean_interrupted_writes,
     find_checkpoint,

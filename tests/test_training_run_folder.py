@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from warp_train.runtime.atomic_files import write_atomically, write_json
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.run_folder import (
     MetricsWriter,
     create_run_folder,
     find_run_folder,
     truncate_metrics,
-    write_atomically,
-    write_json,
 )
 
 

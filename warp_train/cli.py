@@ -22,7 +22,8 @@ from warp_train.commands import (
     straightness,
     training,
 )
-from warp_train.commands.common import Command, rank, say
+from warp_train.commands.common import Command
+from warp_train.runtime.console import rank, say
 from warp_train.runtime.errors import WarpTrainError
 
 _DESCRIPTION = "Trains networks that straighten photographs."

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warp_train.commands.common import say, whole_number
+from warp_train.commands.common import whole_number
 from warp_train.photos.formats import Interpolation
+from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.worker_pool import Died, run_jobs, worker_environment
 

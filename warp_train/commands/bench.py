@@ -8,14 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warp_train.commands.common import (
-    add_command,
-    check_writable,
-    rank,
-    text,
-    whole_number,
-    write_result,
-)
+from warp_train.commands.common import add_command, check_writable, text, whole_number, write_result
+from warp_train.runtime.console import rank
 from warp_train.runtime.errors import WarpTrainError
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,11 +41,6 @@ def text(value: str) -> str:
     if not value:
         raise argparse.ArgumentTypeError("must not be empty")
     return value
-
-
-def say(line: str) -> None:
-    """One line to the user, on standard error."""
-    print(f"warp-train: {line}", file=sys.stderr)
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -107,7 +101,7 @@ def check_writable(option: str, path: Path | None) -> None:
 
 def write_result(option: str, path: Path, content: str) -> None:
     """Writes what a command was asked for, whole or not at all."""
-    from warp_train.training.run_folder import write_atomically
+    from warp_train.runtime.atomic_files import write_atomically
 
     try:
         write_atomically(path, content)
@@ -123,8 +117,3 @@ def chosen_workers(asked: int | None, items: int, items_per_worker: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(cores or 1, items // items_per_worker, MOST_WORKERS)
     return workers if workers > 1 else 0
-
-
-def rank() -> int:
-    """This process's rank under `accelerate launch`; 0 alone."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))

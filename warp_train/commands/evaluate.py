@@ -11,10 +11,10 @@ from warp_train.commands.common import (
     add_device,
     add_model,
     check_writable,
-    say,
     whole_number,
     write_result,
 )
+from warp_train.runtime.console import say
 
 _HELP = """\
 examples:
@@ -92,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         found = evaluate(predictor, pairs, workers=arguments.workers, seen=seen)
     print(results_table(found), flush=True)
     if arguments.json is not None:
-        from warp_train.training.run_folder import to_json
+        from warp_train.runtime.json_text import to_json
 
         write_result("--json", arguments.json, to_json(found.to_json(), indent=2) + "\n")
     if arguments.report is not None:

@@ -15,10 +15,10 @@ from warp_train.commands.common import (
     add_device,
     add_model,
     check_writable,
-    say,
     text,
     write_result,
 )
+from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warp_train.commands.common import add_command, add_workers, chosen_workers, say
+from warp_train.commands.common import add_command, add_workers, chosen_workers
+from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.progress import Progress
 
@@ -124,7 +125,8 @@ def _begin(out: Path, cache: Cache) -> None:
     Raises WarpTrainError, OSError.
     """
     from warp_train.data.shards.layout import is_cache, read_cache
-    from warp_train.data.shards.writing import INCOMING, write_cache_file
+    from warp_train.data.shards.writing import write_cache_file
+    from warp_train.runtime.atomic_files import INCOMING
 
     out.mkdir(parents=True, exist_ok=True)
     if not is_cache(out):

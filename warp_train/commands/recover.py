@@ -7,19 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warp_train.commands.common import (
-    add_command,
-    add_workers,
-    check_writable,
-    chosen_workers,
-    say,
-)
+from warp_train.commands.common import add_command, add_workers, check_writable, chosen_workers
+from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from warp_train.registration.pairs import Job
-    from warp_train.runtime.journal import Journal
 
 _HELP = """\
 examples:
@@ -63,7 +57,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _recover(arguments: argparse.Namespace) -> int:
     from warp_train.registration.journal import resume
-    from warp_train.runtime.journal import Journal
+    from warp_train.runtime.journal import begin_journal
 
     out: Path = arguments.out
     check_writable("--out", out)
@@ -74,8 +68,8 @@ def _recover(arguments: argparse.Namespace) -> int:
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} pairs are in {out} already")
     workers = chosen_workers(arguments.workers, len(waiting), _PAIRS_PER_WORKER)
     try:
-        with Journal(out) as journal:
-            return 1 if _run(waiting, workers, journal) else 0
+        begin_journal(out)
+        return 1 if _run(waiting, workers, out) else 0
     except OSError as error:
         raise WarpTrainError(f"--out {out}: {error.strerror}") from error
 
@@ -92,16 +86,17 @@ def _jobs(pairs: Path) -> list[Job]:
     return [Job(item.image_id, item.input, item.target) for item in items]
 
 
-def _run(jobs: list[Job], workers: int, journal: Journal) -> int:
+def _run(jobs: list[Job], workers: int, journal: Path) -> int:
     """Recovers the pairs and says what came of them; returns how many failed. Raises OSError."""
     from warp_train.registration.pairs import recover_pairs
+    from warp_train.runtime.journal import append_line
 
     done: Counter[str] = Counter()
     records = recover_pairs(jobs, min(workers, len(jobs)))
     progress = Progress(len(jobs), "pair")
     try:
         for record in records:
-            journal.write(_line(record))
+            append_line(journal, record)
             done[_outcome(record)] += 1
             if "error" in record:
                 progress.error(record["error"])
@@ -113,12 +108,6 @@ def _run(jobs: list[Job], workers: int, journal: Journal) -> int:
         rate = f"{progress.rate:.1f} pairs/s"
         say(f"{', '.join(parts)} ({rate})" if parts else "no pairs to recover")
     return done["failed"]
-
-
-def _line(record: dict[str, Any]) -> str:
-    from warp_train.training.run_folder import to_json
-
-    return to_json(record)
 
 
 def _outcome(record: dict[str, Any]) -> str:

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from warp_train.commands.common import add_command, add_device, add_model, say, text, whole_number
+from warp_train.commands.common import add_command, add_device, add_model, text, whole_number
+from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from warp_train.inference.rectify_inputs import Job
-    from warp_train.runtime.journal import Journal
 
 _HELP = """\
 examples:
@@ -38,6 +38,7 @@ crop:
   none  the lens as it is; what lies outside the photo is transparent, or black
   max   the largest rectangle without anything blank, not zoomed
 """
+_JOURNAL_FILE = "rectify.jsonl"
 _MOST_DEFAULT_WORKERS = 4
 
 
@@ -106,7 +107,7 @@ def _rectify(arguments: argparse.Namespace) -> int:
     if arguments.quality is not None and arguments.format in ("png", "tiff"):
         arguments.parser.error(f"--quality says nothing about {arguments.format}")
     from warp_train.inference.rectify_inputs import plan_jobs
-    from warp_train.runtime.journal import JOURNAL_FILE, Journal
+    from warp_train.runtime.journal import begin_journal
 
     out: Path = arguments.out
     plan = plan_jobs(
@@ -120,11 +121,11 @@ def _rectify(arguments: argparse.Namespace) -> int:
         say(f"{plan.earlier} files named *{arguments.suffix} in {out} are taken for results")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        journal = Journal(out / JOURNAL_FILE)
+        begin_journal(out / _JOURNAL_FILE)
     except OSError as error:
         raise WarpTrainError(f"--out {out}: {error.strerror}") from error
-    report = _Report(journal, len(plan.jobs) + len(plan.refusals))
-    with journal, _sigterm_interrupts():
+    report = _Report(out / _JOURNAL_FILE, len(plan.jobs) + len(plan.refusals))
+    with _sigterm_interrupts():
         try:
             for refusal in plan.refusals:
                 report.add({"input": str(refusal.input), "error": refusal.reason})
@@ -162,7 +163,7 @@ def _run(arguments: argparse.Namespace, jobs: list[Job], report: _Report) -> Non
 class _Report:
     """What is said while photos come in: their lines, errors, progress, and the sum of it all."""
 
-    def __init__(self, journal: Journal, total: int) -> None:
+    def __init__(self, journal: Path, total: int) -> None:
         self._journal, self._total = journal, total
         self._lost_lines = 0
         self._done: Counter[str] = Counter()
@@ -175,10 +176,10 @@ class _Report:
 
     def add(self, record: dict[str, Any]) -> None:
         """One photo has ended."""
-        from warp_train.training.run_folder import to_json
+        from warp_train.runtime.journal import append_line
 
         try:
-            self._journal.write(to_json(record))
+            append_line(self._journal, record)
         except OSError as error:
             if not self._lost_lines:
                 self._progress.error(f"rectify.jsonl cannot be written ({error.strerror})")

@@ -11,10 +11,10 @@ from warp_train.commands.common import (
     add_command,
     check_writable,
     chosen_workers,
-    say,
     whole_number,
     write_result,
 )
+from warp_train.runtime.console import say
 
 if TYPE_CHECKING:
     from warp_train.metrics import Score
@@ -75,7 +75,7 @@ def _score(arguments: argparse.Namespace) -> int:
     from warp_train.data.splits import id_of
     from warp_train.metrics.checks import SIZE_MISMATCH
     from warp_train.metrics.folders import build_report, format_report, pair_files, score_pairs
-    from warp_train.training.run_folder import to_json
+    from warp_train.runtime.json_text import to_json
 
     check_writable("--json", arguments.json)
     pairs, problems = pair_files(arguments.pred, arguments.gt, IMAGE_SUFFIXES, id_of)

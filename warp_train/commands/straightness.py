@@ -117,7 +117,7 @@ def _table(boards: Sequence[Board], photos: int) -> str:
 
 
 def _write(path: Path, boards: Sequence[Board], model_hash: str) -> None:
-    from warp_train.training.run_folder import to_json
+    from warp_train.runtime.json_text import to_json
 
     found = [
         {

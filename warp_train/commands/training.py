@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from warp_train.commands.common import add_command, rank, say, text
+from warp_train.commands.common import add_command, text
+from warp_train.runtime.console import rank, say
 from warp_train.runtime.errors import WarpTrainError
 
 _TRAIN_HELP = """\

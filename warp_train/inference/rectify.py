@@ -11,7 +11,7 @@ from typing import Any
 
 from warp_train.inference.rectify_inputs import Job
 from warp_train.photos.formats import Crop, Format, Interpolation
-from warp_train.runtime.safe_write import incoming_path
+from warp_train.runtime.atomic_files import incoming_path
 from warp_train.runtime.worker_pool import Died, run_jobs
 
 Record = dict[str, Any]

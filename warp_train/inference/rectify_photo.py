@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from warp_train.inference.view import View, choose_view
 from warp_train.photos.encoding import encode_photo
 from warp_train.photos.files import PhotoFile, predictor_view, read_photo
 from warp_train.photos.formats import Crop
+from warp_train.runtime.atomic_files import check_free, make_folders, write_atomically
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.safe_write import check_free, make_folders, write_whole
 
 _JACOBIAN_SIDE = 256
 
@@ -126,7 +127,7 @@ def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: 
                 pixels = resample(pixels, warp, view, settings.interpolation)
             data, lost = encode_photo(photo, pixels, kind, settings.quality)
         make_folders(output.parent, settings.out)
-        write_whole(output, data, overwrite=settings.overwrite)
+        write_atomically(output, data, overwrite=settings.overwrite, process=os.getpid())
     except ValueError as error:
         raise WarpTrainError(f"{job.input}: {error}") from error
     except OSError as error:

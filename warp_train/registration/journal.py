@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from warp_train.runtime.atomic_files import write_atomically
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.training.run_folder import write_atomically
 
 
 def resume(path: Path) -> set[str]:

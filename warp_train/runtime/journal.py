@@ -1,41 +1,66 @@
-"""`rectify.jsonl`: one line a photo, as each ends."""
+"""JSON Lines files that grow line by line, and stay readable whatever happens meanwhile."""
 
-from __future__ import annotations
-
+import errno
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-JOURNAL_FILE = "rectify.jsonl"
+from warp_train.runtime.json_text import json_line
 
 
-class Journal:
-    """Appends lines; a line is there whole or not at all, also on a full disk."""
+def begin_journal(path: Path) -> None:
+    """Makes the file if there is none, and ends a line that a crash has cut off.
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError where the file cannot be opened."""
-        self._handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        size = os.lseek(self._handle, 0, os.SEEK_END)
-        if size and os.pread(self._handle, 1, size - 1) != b"\n":
-            os.write(self._handle, b"\n")  # behind a line that a crash cut off
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if size and file.read(1) != b"\n":
+            file.write(b"\n")
 
-    def write(self, line: str) -> None:
-        """Appends a line of JSON. Raises OSError."""
-        # File names may hold bytes that are no UTF-8; Python's escape for them is also JSON's.
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
-        size = os.lseek(self._handle, 0, os.SEEK_END)
-        try:
-            written = os.write(self._handle, data)
-            while written < len(data):  # the next attempt says why
-                written += os.write(self._handle, data[written:])
-        except OSError:
-            os.ftruncate(self._handle, size)
-            raise
 
-    def close(self) -> None:
-        os.close(self._handle)
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Appends a JSON line in one piece, so that several processes may append to one file.
 
-    def __enter__(self) -> Journal:
-        return self
+    The file is opened each time: lines written to a file that someone has removed would be lost
+    without notice.
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    Raises:
+        OSError: from the file system; half a line is taken back.
+    """
+    line = json_line(row)
+    with path.open("ab", buffering=0) as file:
+        written = file.write(line)
+        if written < len(line):
+            file.truncate(file.tell() - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of the file. A missing file has none, and an incomplete line is skipped."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    return [row for row in map(_row, lines) if row is not None]
+
+
+def drop_cut_line(path: Path) -> None:
+    """Removes the incomplete line that a crash has left at the end. Raises OSError."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from warp_train.commands.common import say
+from warp_train.runtime.console import say
 
 _SECONDS_BETWEEN_LINES = 30.0
 

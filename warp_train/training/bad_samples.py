@@ -7,8 +7,8 @@ from torch import Tensor
 
 from warp_train.data import Batch
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.journal import append_line, read_lines
 from warp_train.training.disk import Disk
-from warp_train.training.run_folder import append_line, read_lines
 
 log = logging.getLogger("warp_train")
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from warp_train.geometry import grid_to_pixels
-from warp_train.training.run_folder import write_atomically
+from warp_train.runtime.atomic_files import write_atomically
 
 Picture = NDArray[np.uint8]
 

@@ -3,11 +3,12 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
 from tqdm import tqdm
+
+from warp_train.runtime.console import tell
 
 COLUMNS = ("", "epe_px", "vs identity", "vs fixed warp", "loss/total", "folds %")
 
@@ -83,12 +84,6 @@ class EpochProgress:
         self._printed_at = self._clock()
         line = f"{self._title}  step {self._done}/{self._total}  {_format_values(self._shown)}"
         tell(line.rstrip(), self._stream)
-
-
-def tell(line: str, stream: TextIO | None = None) -> None:
-    """Prints for whoever is watching (standard error if None); a full log is no reason to stop."""
-    with suppress(OSError):
-        print(line, file=stream or sys.stderr, flush=True)
 
 
 def results_table(

@@ -7,6 +7,7 @@ import torch
 
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.models import HybridModel, from_pretrained
+from warp_train.runtime.atomic_files import write_json
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.checkpoints.folder import (
     STATE_FILE,
@@ -24,7 +25,6 @@ from warp_train.training.evaluation import (
 )
 from warp_train.training.progress import results_table
 from warp_train.training.run import Run
-from warp_train.training.run_folder import write_json
 from warp_train.training.step import forward_step, to_device
 
 SUMMARY_FILE = "summary.json"

@@ -1,16 +1,14 @@
-"""The run folder: its name, its atomic text files, and `metrics.jsonl`."""
+"""The run folder: its name, and `metrics.jsonl`."""
 
-import errno
-import json
-import math
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from warp_train.runtime.atomic_files import write_atomically
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.journal import append_line, read_lines
+from warp_train.runtime.json_text import json_line
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -68,40 +66,6 @@ class MetricsWriter:
             append_line(self._path, {"step": step, "epoch": epoch, "split": split, **values})
 
 
-def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Appends a JSON line in one piece, so that several processes may append to one file.
-
-    Opened each time: what is written to a file that someone has removed would be lost silently.
-
-    Raises:
-        OSError: from the file system; half a line is taken back.
-    """
-    line = _line(row).encode()
-    with path.open("ab", buffering=0) as file:
-        written = file.write(line)
-        if written < len(line):
-            file.truncate(file.tell() - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; no file is an empty one, and half a line is none."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except FileNotFoundError:
-        return []
-    return [row for row in map(_row, lines) if row is not None]
-
-
-def drop_cut_line(path: Path) -> None:
-    """Takes away half a line that a crash has left at the end of a JSON-lines file."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-
-
 def truncate_metrics(path: Path, step: int, validated_step: int | None) -> None:
     """Drops what a run that goes on from `step` will write again, and a line that a crash cut off.
 
@@ -113,73 +77,12 @@ def truncate_metrics(path: Path, step: int, validated_step: int | None) -> None:
     validated = -1 if validated_step is None else validated_step
     until = {"train": step, "val": validated, "proxy": validated}
     kept = [row for row in read_lines(path) if _is_until(row, until)]
-    write_atomically(path, "".join(map(_line, kept)))
+    write_atomically(path, b"".join(map(json_line, kept)))
 
 
 def is_scored(path: Path, step: int) -> bool:
     """Whether the metrics hold the proxy score of the validation at `step`."""
     return any(row.get("step") == step and "proxy/total_score" in row for row in read_lines(path))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON whole or not at all; numbers that are not finite become null."""
-    write_atomically(path, to_json(content, indent=2) + "\n")
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all; text as UTF-8.
-
-    Raises:
-        OSError: from the file system; the file that was there before is untouched.
-    """
-    incoming = path.with_name(f".incoming-{path.name}")
-    try:
-        with incoming.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        incoming.replace(path)
-    except OSError:
-        with suppress(OSError):  # such as a folder that is gone: the first error says it
-            incoming.unlink(missing_ok=True)
-        raise
-
-
-def fsync_path(path: Path) -> None:
-    """Makes a file's contents, or a folder's entries, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON text in which numbers that are not finite are null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    # ASCII: file names need not be text, and may hold what other readers take for a line's end.
-    return json.dumps(_finite(row), allow_nan=False) + "\n"
-
-
-def _row(line: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def _is_until(row: Mapping[str, Any], until: Mapping[str, int]) -> bool:

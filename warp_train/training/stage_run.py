@@ -10,7 +10,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from warp_train.recipe import Recipe, dump_recipe
+from warp_train.runtime.atomic_files import write_atomically
+from warp_train.runtime.console import tell
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.journal import drop_cut_line
 from warp_train.runtime.section import config_differences
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.agreement import require_agreement
@@ -28,17 +31,14 @@ from warp_train.training.disk import refusal
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
-from warp_train.training.progress import tell
 from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.report import format_table, lineage, measure_stages, write_report
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
     create_run_folder,
-    drop_cut_line,
     find_run_folder,
     truncate_metrics,
-    write_atomically,
 )
 from warp_train.training.trackers import EVENTS_FOLDER, start_trackers
 

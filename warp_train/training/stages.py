@@ -11,6 +11,8 @@ from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from warp_train.recipe import Chain, Recipe, dump_recipe
+from warp_train.runtime.atomic_files import write_atomically
+from warp_train.runtime.console import tell
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.checkpoints.folder import (
@@ -21,13 +23,8 @@ from warp_train.training.checkpoints.folder import (
 from warp_train.training.disk import refusal
 from warp_train.training.feeding import Data, open_data
 from warp_train.training.interrupts import Interrupts
-from warp_train.training.progress import tell
 from warp_train.training.report import PICTURE_FILE, SUMMARY_FILE
-from warp_train.training.run_folder import (
-    find_run_folder,
-    run_folders,
-    write_atomically,
-)
+from warp_train.training.run_folder import find_run_folder, run_folders
 from warp_train.training.stage_run import RECIPE_FILE, run_stage, validate_stage
 from warp_train.training.trackers import tracker_names
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from warp_train.recipe.sections import TrackingConfig
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.training.run_folder import to_json
+from warp_train.runtime.json_text import to_json
 
 EVENTS_FOLDER = "tensorboard"
 

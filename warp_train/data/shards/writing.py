@@ -1,20 +1,16 @@
 """Shards, each of which appears whole or not at all."""
 
-import contextlib
 import io
 import json
-import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from warp_train.data.shards.encoding import Encoded
 from warp_train.data.shards.layout import CACHE_FILE, Cache
 from warp_train.data.shards.members import INDEX_SUFFIX, SHARD_SUFFIX
-
-INCOMING = ".incoming-"
-"""How the names of unfinished files start."""
+from warp_train.runtime.atomic_files import appearing, write_atomically
 
 Outcome = Encoded | str
 """A sample, or "path: reason" of one that cannot be read."""
@@ -22,8 +18,7 @@ Outcome = Encoded | str
 
 def write_cache_file(root: Path, cache: Cache) -> None:
     """Writes `cache.json`. Raises OSError."""
-    with _appearing(root / CACHE_FILE) as incoming:
-        incoming.write_text(cache.model_dump_json(indent=2) + "\n")
+    write_atomically(root / CACHE_FILE, cache.model_dump_json(indent=2) + "\n")
 
 
 def write_shard(root: Path, name: str, first: int, outcomes: Sequence[Outcome]) -> None:
@@ -33,7 +28,7 @@ def write_shard(root: Path, name: str, first: int, outcomes: Sequence[Outcome]) 
     """
     lines: list[dict[str, Any]] = []
     with (
-        _appearing(root / f"{name}{SHARD_SUFFIX}") as incoming,
+        appearing(root / f"{name}{SHARD_SUFFIX}") as incoming,
         tarfile.open(incoming, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for number, outcome in enumerate(outcomes, start=first):
@@ -41,8 +36,8 @@ def write_shard(root: Path, name: str, first: int, outcomes: Sequence[Outcome]) 
                 lines.append({"error": outcome})
             else:
                 lines.append({**outcome.about, "files": _add(tar, f"{number:09}", outcome)})
-    with _appearing(root / f"{name}{INDEX_SUFFIX}") as incoming:
-        incoming.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    index = "".join(json.dumps(line) + "\n" for line in lines)
+    write_atomically(root / f"{name}{INDEX_SUFFIX}", index)
 
 
 def _add(tar: tarfile.TarFile, key: str, sample: Encoded) -> list[tuple[str, int, int]]:
@@ -70,17 +65,3 @@ def unreadable(root: Path, name: str) -> list[str]:
     """What a finished shard's index says could not be read. Raises OSError."""
     rows = map(json.loads, (root / f"{name}{INDEX_SUFFIX}").read_text().splitlines())
     return [row["error"] for row in rows if "error" in row]
-
-
-@contextlib.contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A name to write to; the file gets its own, durably, once that has succeeded."""
-    incoming = path.with_name(f"{INCOMING}{path.name}")
-    try:
-        yield incoming
-        with incoming.open("rb+") as file:
-            os.fsync(file.fileno())
-        incoming.replace(path)
-    except BaseException:
-        incoming.unlink(missing_ok=True)
-        raise

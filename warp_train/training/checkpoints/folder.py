@@ -38,10 +38,10 @@ from warp_train.models.pretrained import (
     read_json,
     tensor_shapes,
 )
+from warp_train.runtime.atomic_files import fsync_path, write_atomically
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.checkpoints.state import TrainerState
 from warp_train.training.disk import free_bytes, is_gone, is_there, refusal
-from warp_train.training.run_folder import fsync_path, write_atomically
 
 log = logging.getLogger("warp_train")
 
