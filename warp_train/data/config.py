@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from warp_train.runtime.section import Section
+from warp_train.runtime.section import ModuleFunction, Section
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -130,7 +130,7 @@ class DataConfig(Section):
     """File of lenses for `pairs`, by image id, as `warp-train recover` writes it: every pair that
     it is sure of gets its exact warp. It goes before the lens columns of a manifest."""
 
-    external: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    external: ModuleFunction | None = None
     """`module:function` that returns (train_loader, val_loader); the working directory is
     importable."""
 

@@ -1,7 +1,6 @@
 """Is this warp fit to touch a photograph?"""
 
 import math
-from dataclasses import dataclass
 from typing import TypedDict
 
 import torch
@@ -9,24 +8,7 @@ from torch import Tensor
 
 from warp_train.geometry.coordinates import isotropic_scale
 from warp_train.geometry.jacobian import jacobian_stats, out_of_bounds
-
-
-@dataclass(frozen=True)
-class SafetyConfig:
-    """Limits beyond which a warp is refused."""
-
-    max_negative_det_pct: float = 0.0
-    """Largest share of folded pixel cells, in percent."""
-    min_det: float = 0.05
-    """Smallest local area ratio: below it the picture is pinched."""
-    min_det_p01: float = 0.1
-    """Smallest first percentile of the local area ratio."""
-    max_oob_ratio: float = 0.25
-    """Largest share of pixels read from outside the photo, 0..1."""
-    max_border_invalid_ratio: float = 1.0
-    """Largest share of the outermost ring of pixels read from outside the photo, 0..1."""
-    max_residual_magnitude: float = 0.1
-    """Longest residual displacement, as a share of half the diagonal."""
+from warp_train.geometry.safety_config import SafetyConfig
 
 
 class SafetyReport(TypedDict):

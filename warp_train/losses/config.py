@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from warp_train.losses.grid import GridLossKind
 from warp_train.runtime.section import Section
 
+GridLossKind = Literal["epe", "squared", "balanced"]
 Weight = Annotated[float, Field(ge=0)]
 Window = Annotated[int, Field(ge=2, le=64, multiple_of=2)]
 

@@ -1,14 +1,13 @@
 """Supervision by the warp itself, where it is known."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from warp_train.geometry import full_precision, identity_grid, isotropic_scale, planes
+from warp_train.losses.config import GridLossKind
 from warp_train.losses.scales import mean, per_sample_mean
-
-GridLossKind: TypeAlias = Literal["epe", "squared", "balanced"]
 
 EPSILON = 1e-6
 """In isotropic units, under a thousandth of a pixel: makes the root smooth at a perfect grid."""

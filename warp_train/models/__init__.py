@@ -1,27 +1,5 @@
 """The network: what it sees (coordinate and line channels), backbones and heads."""
 
-from warp_train.models.config import DOUBT_FACTORS, ModelConfig, ParamBounds, TrainedOn
-from warp_train.models.hybrid_model import HybridModel, Prediction
-from warp_train.models.pretrained import (
-    from_pretrained,
-    load_weights,
-    model_description,
-    push_to_hub,
-    read_trained_on,
-    save_pretrained,
-)
+import lazy_loader
 
-__all__ = [
-    "DOUBT_FACTORS",
-    "HybridModel",
-    "ModelConfig",
-    "ParamBounds",
-    "Prediction",
-    "TrainedOn",
-    "from_pretrained",
-    "load_weights",
-    "model_description",
-    "push_to_hub",
-    "read_trained_on",
-    "save_pretrained",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,13 +1,7 @@
 """Recipes: from YAML files to typed, frozen, checked objects. Imports no torch."""
 
-from warp_train.recipe.schema import (
-    Chain,
-    Recipe,
-    dump_recipe,
-    load_recipe,
-    recipe_schema,
-    recipe_warnings,
-)
+from warp_train.recipe.resolving import dump_recipe, load_recipe
+from warp_train.recipe.schema import Chain, Recipe, recipe_schema, recipe_warnings
 
 __all__ = [
     "Chain",

@@ -1,12 +1,13 @@
 """What two sections of a recipe must agree on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Literal
 
-if TYPE_CHECKING:
-    from warp_train.recipe import Recipe
+from warp_train.losses.config import LossConfig
+from warp_train.models.config import ModelConfig
+from warp_train.recipe.sections import OptimConfig, SchedulerConfig, ValidationConfig
+
+Stage = Literal["stage1_param_only", "stage2_hybrid", "stage3_finetune"]
 
 RESIDUAL_WEIGHTS = ("flow_tv_weight", "flow_mag_weight", "flow_curv_weight", "jacobian_weight")
 
@@ -14,27 +15,34 @@ Conflict = tuple[tuple[str, ...], str]
 """The key to change, and what is wrong with it."""
 
 
-def conflicts(recipe: Recipe) -> Iterator[Conflict]:
+def conflicts(
+    stage: Stage,
+    model: ModelConfig,
+    loss: LossConfig,
+    optim: OptimConfig,
+    scheduler: SchedulerConfig,
+    validation: ValidationConfig,
+) -> Iterator[Conflict]:
     """Everything in a recipe that contradicts another of its sections."""
-    yield from _losses_of_another_stage(recipe)
-    if recipe.model.pretrained and recipe.model.backbone == "tiny":
+    yield from _losses_of_another_stage(stage, loss)
+    if model.pretrained and model.backbone == "tiny":
         message = (
             "true is not allowed with model.backbone tiny (resnet34 and resnet50 have weights)"
         )
         yield ("model", "pretrained"), message
-    if recipe.stage == "stage1_param_only" and recipe.optim.residual_lr is not None:
-        message = f"{recipe.optim.residual_lr:g} is not allowed in stage1_param_only (must be null)"
+    if stage == "stage1_param_only" and optim.residual_lr is not None:
+        message = f"{optim.residual_lr:g} is not allowed in stage1_param_only (must be null)"
         yield ("optim", "residual_lr"), f"{message}, which has no residual flow"
-    lr, min_lr = recipe.optim.lr, recipe.scheduler.min_lr
+    lr, min_lr = optim.lr, scheduler.min_lr
     if min_lr > lr:
         yield ("scheduler", "min_lr"), f"{min_lr:g} is not allowed (must be <= optim.lr, {lr:g})"
-    if recipe.validation.every_epochs is None and recipe.validation.every_steps is None:
+    if validation.every_epochs is None and validation.every_steps is None:
         yield ("validate",), "every_epochs and every_steps are both null (one must be set)"
 
 
-def _losses_of_another_stage(recipe: Recipe) -> Iterator[Conflict]:
-    weights = {name: getattr(recipe.loss, name) for name in RESIDUAL_WEIGHTS}
-    if recipe.stage == "stage1_param_only":
+def _losses_of_another_stage(stage: Stage, loss: LossConfig) -> Iterator[Conflict]:
+    weights = {name: getattr(loss, name) for name in RESIDUAL_WEIGHTS}
+    if stage == "stage1_param_only":
         for name, weight in weights.items():
             if weight > 0:
                 message = (
@@ -44,7 +52,7 @@ def _losses_of_another_stage(recipe: Recipe) -> Iterator[Conflict]:
                 yield ("loss", name), message
     elif weights["flow_tv_weight"] == weights["flow_mag_weight"] == 0:
         message = (
-            f"{recipe.stage} needs flow_tv_weight or flow_mag_weight > 0 (0.05 and 0.02 are usual);"
+            f"{stage} needs flow_tv_weight or flow_mag_weight > 0 (0.05 and 0.02 are usual);"
             " nothing else keeps the residual flow smooth and small"
         )
         yield ("loss",), message

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from warp_train.recipe.loading import Document
 from warp_train.recipe.yaml_io import KeyPath
+from warp_train.runtime.section import MODULE_FUNCTION
 
-MODULE_FUNCTION = r"^[\w.]+:\w+$"
 RUN_NAME = r"^\w[\w.+-]*$"
 
 _MUST = {

@@ -1,35 +1,24 @@
-"""The typed recipe: what a YAML file may say, and how files become runs.
+"""The typed recipe: every section is frozen and strict.
 
-    recipe = load_recipe("recipes/stage1_param_only.yaml", ["train.epochs=3"])
-
-Every section is frozen and strict. The docstring under a key is its documentation, also in the
-JSON schema that editors complete keys from.
+The docstring under a key is its documentation, also in the JSON schema that editors complete keys
+from.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from warp_train.data.config import DataConfig
 from warp_train.losses.config import LossConfig
 from warp_train.models.config import ModelConfig
-from warp_train.recipe.checks import conflicts
-from warp_train.recipe.errors import RUN_NAME, explain, keys_of
-from warp_train.recipe.loading import (
-    Document,
-    RecipeFile,
-    folder_name,
-    overrides_document,
-    read_recipe_file,
-)
+from warp_train.recipe.checks import Stage, conflicts
+from warp_train.recipe.errors import RUN_NAME
 from warp_train.recipe.sections import (
     CheckpointConfig,
     GuardrailsConfig,
@@ -41,12 +30,8 @@ from warp_train.recipe.sections import (
     ValidationConfig,
     WarpConfig,
 )
-from warp_train.recipe.yaml_io import dump_yaml
-from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import Section
 
-Stage = Literal["stage1_param_only", "stage2_hybrid", "stage3_finetune"]
-SectionT = TypeVar("SectionT", bound=Section)
 RunName = Annotated[str, Field(pattern=RUN_NAME, max_length=200)]
 
 
@@ -92,7 +77,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
-        for key, message in conflicts(self):
+        for key, message in conflicts(
+            self.stage, self.model, self.loss, self.optim, self.scheduler, self.validation
+        ):
             context = {"key": key, "message": message}
             raise PydanticCustomError("recipe_key", "{message}", context)
         return self
@@ -114,53 +101,6 @@ class Chain:
     output_dir: Path
     stages: tuple[Recipe, ...]
     path: Path = field(compare=False)
-
-
-class _ChainHeader(Section):
-    """What a chain says about itself, not about its stages."""
-
-    run_name: RunName
-    output_dir: Path = Field(
-        default=Recipe.model_fields["output_dir"].default, validate_default=False
-    )
-
-
-def load_recipe(
-    path: Path | str,
-    overrides: Iterable[str] = (),
-    *,
-    run_name: str | None = None,
-    init_from: str | None = None,
-) -> Recipe | Chain:
-    """Reads, resolves, types and checks a recipe.
-
-    Args:
-        path: YAML file of a stage or of a chain.
-        overrides: `key.sub=value` in YAML, laid over the file, or every stage of a chain.
-        run_name: replaces `run_name`; a chain's own, not its stages'.
-        init_from: replaces `init_from`; in a chain the first stage's.
-
-    Raises:
-        WarpTrainError: one line that names file, key, value and what is allowed.
-    """
-    file = read_recipe_file(Path(path))
-    literals = {"run_name": run_name, "init_from": init_from}
-    over = overrides_document(file.path, overrides, literals)
-    if file.stages is None:
-        return _recipe(file.document.under(over), folder_name(file.path.stem))
-    return _chain(file, over)
-
-
-def dump_recipe(recipe: Recipe | Chain) -> str:
-    """YAML with every key in it, that `load_recipe` reads back as an equal recipe."""
-    if isinstance(recipe, Recipe):
-        return dump_yaml(_plain(recipe))
-    header = {"run_name": recipe.run_name, "output_dir": str(recipe.output_dir)}
-    stages = [_plain(stage) for stage in recipe.stages]
-    for stage in stages:
-        del stage["output_dir"]
-        stage["run_name"] = stage["run_name"].removeprefix(f"{recipe.run_name}-")
-    return dump_yaml({**header, "stages": stages})
 
 
 def recipe_warnings(recipe: Recipe | Chain) -> list[str]:
@@ -196,63 +136,3 @@ def recipe_schema() -> dict[str, Any]:
         "Other sections beside it apply to every stage.",
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _plain(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", by_alias=True)
-
-
-def _recipe(document: Document, default_name: str) -> Recipe:
-    named = Document({"run_name": default_name}, {(): document.origin(())}).under(document)
-    return _typed(named, Recipe)
-
-
-def _typed(document: Document, model: type[SectionT]) -> SectionT:
-    values = _without_empty_sections(document.values, model)
-    try:
-        # As JSON, because strict means: a list may be a tuple and text a path, but "8" no number.
-        return model.model_validate_json(json.dumps(values), strict=True)
-    except ValidationError as error:
-        raise WarpTrainError(explain(error, document, model)) from error
-
-
-def _without_empty_sections(values: Any, model: Any) -> Any:
-    keys = keys_of(model)
-    if not keys or not isinstance(values, dict):
-        return values
-    return {
-        key: _without_empty_sections(value, keys.get(key))
-        for key, value in values.items()
-        if value is not None or not keys_of(keys.get(key))
-    }
-
-
-def _chain(file: RecipeFile, over: Document) -> Chain:
-    stage_key = file.document.under(over).only("stage")
-    if stage_key.values:
-        raise WarpTrainError(
-            f"{stage_key.origin(('stage',)).where}: stage: not allowed in a chain, whose stages"
-            " each say their own"
-        )
-    top = file.document.under(over).only("run_name", "output_dir")
-    named = Document({"run_name": folder_name(file.path.stem)}, {(): top.origin(())}).under(top)
-    header = _typed(named, _ChainHeader)
-    stages: list[Recipe] = []
-    for number, entry in enumerate(file.stages or ()):
-        not_passed_on = ("run_name",) if number == 0 else ("run_name", "init_from")
-        shared, last = file.document.without(*not_passed_on), over.without(*not_passed_on)
-        document = entry.base.under(shared).under(entry.own).under(last)
-        stage = _recipe(document, entry.name)
-        name = f"{header.run_name}-{stage.run_name}"
-        if number and stage.init_from:
-            raise WarpTrainError(
-                f"{document.origin(('init_from',)).where}: init_from: {stage.init_from} is not"
-                f" allowed in stage {number + 1} of a chain (it starts from the stage before)"
-            )
-        if name in [other.run_name for other in stages]:
-            raise WarpTrainError(
-                f"{file.path}: stages: two stages are called {stage.run_name} (set run_name)"
-            )
-        update = {"run_name": name, "output_dir": header.output_dir}
-        stages.append(stage.model_copy(update=update))
-    return Chain(header.run_name, header.output_dir, tuple(stages), file.path)

@@ -8,14 +8,12 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from warp_train.geometry import SafetyConfig
-from warp_train.recipe.errors import MODULE_FUNCTION
-from warp_train.runtime.section import Section
+from warp_train.runtime.section import ModuleFunction, Section
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
-ModuleFunction = Annotated[str, Field(pattern=MODULE_FUNCTION)]
 
 
 class OptimConfig(Section):

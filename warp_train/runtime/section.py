@@ -1,9 +1,14 @@
-"""What every section of a recipe is: frozen, typed and strict; and how two of them differ."""
+"""The base of all recipe sections: frozen, typed and strict; and the differences between two."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+MODULE_FUNCTION = r"^[\w.]+:\w+$"
+
+ModuleFunction = Annotated[str, Field(pattern=MODULE_FUNCTION)]
+"""Names a function that a recipe plugs in, as `module:function`."""
 
 
 class Section(BaseModel):

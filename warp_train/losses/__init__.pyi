@@ -1,0 +1,42 @@
+from .composite import CompositeLoss
+from .config import LossConfig
+from .flow_regularizers import (
+    flow_curvature,
+    flow_magnitude,
+    flow_total_variation,
+)
+from .gradients import (
+    GradientField,
+    edge_loss,
+    gradient_field,
+    gradient_orientation_loss,
+    line_orientation_loss,
+)
+from .grid import grid_loss
+from .jacobian import jacobian_loss
+from .pixel import charbonnier, l1, pixel_loss
+from .scales import luma, pyramid
+from .ssim import ssim_loss
+from .uncertainty import doubt_loss
+
+__all__ = [
+    "CompositeLoss",
+    "GradientField",
+    "LossConfig",
+    "charbonnier",
+    "doubt_loss",
+    "edge_loss",
+    "flow_curvature",
+    "flow_magnitude",
+    "flow_total_variation",
+    "gradient_field",
+    "gradient_orientation_loss",
+    "grid_loss",
+    "jacobian_loss",
+    "l1",
+    "line_orientation_loss",
+    "luma",
+    "pixel_loss",
+    "pyramid",
+    "ssim_loss",
+]

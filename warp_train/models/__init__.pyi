@@ -1,0 +1,25 @@
+from .config import DOUBT_FACTORS, ModelConfig, ParamBounds, TrainedOn
+from .hybrid_model import HybridModel, Prediction
+from .pretrained import (
+    from_pretrained,
+    load_weights,
+    model_description,
+    push_to_hub,
+    read_trained_on,
+    save_pretrained,
+)
+
+__all__ = [
+    "DOUBT_FACTORS",
+    "HybridModel",
+    "ModelConfig",
+    "ParamBounds",
+    "Prediction",
+    "TrainedOn",
+    "from_pretrained",
+    "load_weights",
+    "model_description",
+    "push_to_hub",
+    "read_trained_on",
+    "save_pretrained",
+]
