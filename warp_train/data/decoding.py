@@ -67,6 +67,20 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
         raise BadSample(path, f"{type(error).__name__}: {reason[0]}") from error
 
 
+def decode_pair(
+    source: Path, target: Path, enough: int | None = None, enough_long: int | None = None
+) -> tuple[Photo, Photo]:
+    """The distorted and the straight photo of a pair, as `decode_image` reads each.
+
+    Raises BadSample for a file that cannot be used, or a target of another size.
+    """
+    bent, straight = (decode_image(path, enough, enough_long) for path in (source, target))
+    if bent.full_size != straight.full_size:
+        (h, w), (th, tw) = bent.full_size, straight.full_size
+        raise BadSample(source, f"is {w}x{h} px, but its target {tw}x{th}")
+    return bent, straight
+
+
 def _read(path: Path, file: Pillow.Image, enough: tuple[int, int] | None) -> Photo:
     width, height = file.size
     if min(width, height) < LEAST_SIDE:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from warp_train.data.decoding import BadSample, decode_image
+from warp_train.data.decoding import BadSample, decode_pair
 from warp_train.data.lenses import Array
 from warp_train.data.samples import Image, to_tensor
 from warp_train.data.sources.manifest import PairItem
@@ -106,11 +106,8 @@ def read_pair(item: PairItem) -> tuple[Image, Image]:
 
     Raises BadSample for a file that cannot be used, or a target of another size.
     """
-    photo, target = decode_image(item.input).pixels, decode_image(item.target).pixels
-    if photo.shape != target.shape:
-        (h, w), (th, tw) = photo.shape[:2], target.shape[:2]
-        raise BadSample(item.input, f"is {w}x{h} px, but its target {tw}x{th}")
-    return photo, target
+    photo, target = decode_pair(item.input, item.target)
+    return photo.pixels, target.pixels
 
 
 def measure(task: Task, photo: Image, target: Image, fixed_warp: Array | None) -> PhotoResult:

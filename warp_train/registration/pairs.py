@@ -62,13 +62,10 @@ def recover_files(job: Job) -> Record:
 
 
 def _recover(job: Job) -> Record:
-    from warp_train.data.decoding import BadSample, decode_image
+    from warp_train.data.decoding import decode_pair
     from warp_train.registration.estimate import WORKING_SIDE, recover_lens
 
-    bent, straight = (decode_image(path, WORKING_SIDE) for path in (job.bent, job.straight))
-    if bent.full_size != straight.full_size:
-        (h, w), (th, tw) = bent.full_size, straight.full_size
-        raise BadSample(job.bent, f"is {w}x{h} px, but its target {tw}x{th}")
+    bent, straight = decode_pair(job.bent, job.straight, WORKING_SIDE)
     # Only JPEGs come back reduced: beside one, another format is brought to its size.
     size = min(bent.pixels.shape[:2], straight.pixels.shape[:2])
     first, second = (_of_size(photo, size) for photo in (bent, straight))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image as Pillow
 
-from warp_train.data.decoding import BadSample, Photo, decode_image
+from warp_train.data.decoding import Photo, decode_image, decode_pair
 from warp_train.data.frames import cover_sides, fit_image, fit_lens, fit_ratio, is_across
 from warp_train.data.samples import Image
 from warp_train.data.sources.files import Item
@@ -33,10 +33,7 @@ def encode(item: Item, size: tuple[int, int]) -> Encoded:
 
 def _pair(item: PairItem, size: tuple[int, int]) -> Encoded:
     """Both photos as frames, not turned and without loss: a training run gets the same pixels."""
-    source, target = (decode_image(path, *cover_sides(size)) for path in (item.input, item.target))
-    if source.full_size != target.full_size:
-        (h, w), (th, tw) = source.full_size, target.full_size
-        raise BadSample(item.input, f"is {w}x{h} px, but its target {tw}x{th}")
+    source, target = decode_pair(item.input, item.target, *cover_sides(size))
     upright = size[::-1] if is_across(source.full_size, size) else size
     params = fit_lens(item.params, source.full_size, upright)
     bent, straight = (fit_image(p.pixels, upright, p.extent) for p in (source, target))

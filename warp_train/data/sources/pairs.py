@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from warp_train.data.decoding import BadSample, decode_image
+from warp_train.data.decoding import decode_pair
 from warp_train.data.frames import (
     cover_sides,
     fit_image,
@@ -59,11 +59,7 @@ class Pairs(FileSource[PairItem]):
 
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
-        enough = cover_sides(self.size)
-        source, target = decode_image(item.input, *enough), decode_image(item.target, *enough)
-        if source.full_size != target.full_size:
-            (h, w), (th, tw) = source.full_size, target.full_size
-            raise BadSample(item.input, f"is {w}x{h} px, but its target {tw}x{th}")
+        source, target = decode_pair(item.input, item.target, *cover_sides(self.size))
         across = is_across(source.full_size, self.size)
         size = (self.size[1], self.size[0]) if across else self.size
         frames = [fit_image(photo.pixels, size, photo.extent) for photo in (source, target)]
