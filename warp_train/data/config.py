@@ -177,6 +177,12 @@ class DataConfig(Section):
     """Which calibrations; only with `lenses: lensfun`."""
 
     @property
+    def files_root(self) -> Path:
+        """`root`, which a source over files always has."""
+        assert self.root is not None
+        return self.root
+
+    @property
     def shown(self) -> float:
         """Share of a photo's sides that a frame shows in the mean, roughly. Of `photos` it is a
         part: a random crop, with room around it for what the lens reads."""

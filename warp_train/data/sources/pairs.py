@@ -7,10 +7,12 @@ one, else text.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from warp_train.data.config import DataConfig
 from warp_train.data.decoding import decode_pair
 from warp_train.data.frames import (
     cover_sides,
@@ -26,10 +28,29 @@ from warp_train.data.frames import (
 from warp_train.data.photometric import relook
 from warp_train.data.profiles import NO_PROFILE, profiled_grid
 from warp_train.data.samples import Sample, SampleKey, make_sample
-from warp_train.data.sources.files import FileSource
-from warp_train.data.sources.manifest import PairItem
+from warp_train.data.shards.layout import is_cache
+from warp_train.data.shards.reading import cached_pairs
+from warp_train.data.sources.files import FileSource, at_most, check_disjoint, split_items
+from warp_train.data.sources.manifest import PairItem, find_pairs
+from warp_train.data.sources.warps import with_warps
+from warp_train.runtime.errors import WarpTrainError
 
 _SALT = 0xBA13
+
+
+def open_source(config: DataConfig, seed: int) -> tuple["Pairs", "Pairs"]:
+    """The pairs to train and to validate on.
+
+    Raises:
+        WarpTrainError: a folder is missing or empty, a manifest lacks a column or a file, a group
+            is in both, or a line of `data.warps` is wrong.
+    """
+    root = config.files_root
+    train, val = cached_pairs(root, config) if is_cache(root) else _found_pairs(config, root)
+    return (
+        Pairs(train, config.size, seed=seed, flip=config.flip, photometric=config.photometric),
+        Pairs(at_most(val, config.val_samples), config.size, seed=seed, flip=False),
+    )
 
 
 class Pairs(FileSource[PairItem]):
@@ -77,3 +98,27 @@ class Pairs(FileSource[PairItem]):
             in_frame = profile.rescaled(fit_ratio(source.full_size, size))
             sample["target_grid"] = torch.from_numpy(profiled_grid(params, in_frame, *self.size))
         return {**item.extra, **sample}
+
+
+def _found_pairs(config: DataConfig, root: Path) -> tuple[list[PairItem], list[PairItem]]:
+    found = find_pairs(root, "data.root")
+    if config.val_root is not None:
+        train, val = found, find_pairs(config.val_root, "data.val_root")
+    elif any(item.split for item in found):
+        train, val = _stated_split(found, root)
+    else:
+        train, val = split_items(found, config.val_fraction, f"data.root: {root}")
+    check_disjoint(train, val)
+    if config.warps is not None:
+        train, val = with_warps(train, val, config.warps)
+    return train, val
+
+
+def _stated_split(found: list[PairItem], root: Path) -> tuple[list[PairItem], list[PairItem]]:
+    """By the manifest's `split` column; rows that leave it empty are trained on."""
+    train = [item for item in found if item.split != "val"]
+    val = [item for item in found if item.split == "val"]
+    for name, items in (("train", train), ("val", val)):
+        if not items:
+            raise WarpTrainError(f"data.root: {root}: column 'split' names no row '{name}'")
+    return train, val

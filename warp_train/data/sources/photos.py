@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image as Pillow
 
+from warp_train.data.config import DataConfig
 from warp_train.data.decoding import BadSample, decode_image
 from warp_train.data.frames import is_across, mirror_image, turn_image
+from warp_train.data.lens_samplers import lens_samplers
 from warp_train.data.lenses import LensSampler, Points, inverse_map
 from warp_train.data.local_warp import before_the_lens, draw_local_warp, local_grid
 from warp_train.data.photometric import relook
@@ -23,7 +25,16 @@ from warp_train.data.samples import (
     make_sample,
     reach_of,
 )
-from warp_train.data.sources.files import FileSource, Item, list_images
+from warp_train.data.shards.layout import is_cache
+from warp_train.data.shards.reading import cached_photos
+from warp_train.data.sources.files import (
+    FileSource,
+    Item,
+    at_most,
+    check_disjoint,
+    list_images,
+    split_items,
+)
 from warp_train.data.splits import group_of, id_of
 
 _SALTS = {"train": 0xF070, "val": 0xF071}
@@ -45,6 +56,39 @@ def find_photos(root: Path, key: str) -> list[Item]:
         image_id = id_of(path.relative_to(root).with_suffix("").as_posix())
         items.append(Item(image_id, group_of(image_id), path))
     return items
+
+
+def open_source(config: DataConfig, seed: int) -> tuple["Photos", "Photos"]:
+    """The photos to train and to validate on.
+
+    Raises:
+        WarpTrainError: a folder is missing or empty, or a group is in both.
+    """
+    root = config.files_root
+    if is_cache(root):
+        train, val = cached_photos(root, config)
+    elif config.val_root is None:
+        found = find_photos(root, "data.root")
+        train, val = split_items(found, config.val_fraction, f"data.root: {root}")
+    else:
+        train = find_photos(root, "data.root")
+        val = find_photos(config.val_root, "data.val_root")
+        check_disjoint(train, val)
+    kept = at_most(val, config.val_samples)
+    lenses, val_lenses = lens_samplers(config)
+    same: dict[str, Any] = {"seed": seed, "local_warp": config.local_warp}
+    return (
+        Photos(
+            train,
+            config.size,
+            lenses,
+            split="train",
+            flip=config.flip,
+            photometric=config.photometric,
+            **same,
+        ),
+        Photos(kept, config.size, val_lenses, split="val", flip=False, **same),
+    )
 
 
 class Photos(FileSource[Item]):

@@ -3,14 +3,25 @@
 import numpy as np
 from torch.utils.data import Dataset
 
+from warp_train.data.config import DataConfig
 from warp_train.data.drawing import draw_world
 from warp_train.data.drawing.finish import Sensor, add_noise, soften
+from warp_train.data.lens_samplers import lens_samplers
 from warp_train.data.lenses import Array, LensSampler, inverse_map
 from warp_train.data.samples import Image, Sample, SampleKey, bend_pair, make_sample, reach_of
 
 _SUPERSAMPLING = 1.5
 _MARGIN = 3  # canvas pixels around all that either frame reads
 _SALTS = {"train": 0x5CE0, "val": 0x5CE1}
+
+
+def open_source(config: DataConfig, seed: int) -> tuple["Scenes", "Scenes"]:
+    """The scenes to train and to validate on. Raises WarpTrainError where no lens is left."""
+    lenses, val_lenses = lens_samplers(config)
+    return (
+        Scenes(config.train_samples, config.size, lenses, seed=seed, split="train"),
+        Scenes(config.val_samples, config.size, val_lenses, seed=seed, split="val"),
+    )
 
 
 class Scenes(Dataset[Sample]):
