@@ -1,6 +1,5 @@
-"""Panels, the before/after picture, the progress bar and the final table."""
+"""Panels, the before/after picture and the final table."""
 
-import io
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ from warp_train.training.debug_dump import (
     save_picture,
     to_picture,
 )
-from warp_train.training.progress import EpochProgress, results_table
+from warp_train.training.report import stages_table
 
 
 def test_identity_grid_is_drawn_as_straight_lines_on_the_border_and_between() -> None:
@@ -83,55 +82,17 @@ def test_saved_pictures_are_bounded_and_the_first_stays(tmp_path: Path) -> None:
     assert (cv2.imread(str(tmp_path / "new" / "before_after.png"))[0, 0] == (0, 0, 250)).all()
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def advance_through(stream: io.StringIO, *, enabled: bool = True) -> str:
-    now = iter(range(0, 1000, 10))
-    progress = EpochProgress(
-        epoch=1,
-        epochs=3,
-        total=9,
-        done=2,
-        enabled=enabled,
-        stream=stream,
-        seconds_between_lines=40,
-        clock=lambda: next(now),
-    )
-    for step in range(3, 10):
-        progress.advance({"loss": 1 / step} if step % 2 else None)
-    progress.close()
-    return stream.getvalue()
-
-
-def test_a_pipe_gets_whole_lines_now_and_then() -> None:
-    text = advance_through(io.StringIO())
-    assert "\r" not in text
-    assert text.splitlines() == [
-        "epoch 2/3  step 6/9  loss 0.2",
-        "epoch 2/3  step 9/9  loss 0.1111",
-    ]
-
-
-def test_a_terminal_gets_a_bar_that_starts_where_the_run_resumed() -> None:
-    text = advance_through(Terminal())
-    assert "\r" in text
-    assert "2/9" in text
-    assert "9/9" in text
-    assert "loss 0.1111" in text
-
-
-def test_other_processes_print_nothing() -> None:
-    assert advance_through(io.StringIO(), enabled=False) == ""
-
-
 def test_the_table_relates_every_row_to_identity_and_fixed_warp() -> None:
-    table = results_table(
-        {"epe_px": 10.0, "loss/total": 0.5, "warp_negative_det_pct": 0.0},
-        {"epe_px": 8.0, "loss/total": 0.4, "warp_negative_det_pct": 0.0},
-        {"stage1_param_only": {"epe_px": 4.0, "loss/total": 0.2, "warp_negative_det_pct": 0.125}},
+    table = stages_table(
+        {
+            "identity": {"epe_px": 10.0, "loss/total": 0.5, "warp_negative_det_pct": 0.0},
+            "fixed_warp": {"epe_px": 8.0, "loss/total": 0.4, "warp_negative_det_pct": 0.0},
+            "stage1_param_only": {
+                "epe_px": 4.0,
+                "loss/total": 0.2,
+                "warp_negative_det_pct": 0.125,
+            },
+        }
     )
     rows = [line.split() for line in table.splitlines()]
     assert rows[2] == ["identity", "10.000", "1.000", "1.250", "0.5000", "0.000"]
@@ -141,5 +102,5 @@ def test_the_table_relates_every_row_to_identity_and_fixed_warp() -> None:
 
 
 def test_the_table_without_known_warps_has_dashes() -> None:
-    rows = results_table({"loss/total": 0.5}, None, {"s": {"loss/total": 0.2}}).splitlines()
+    rows = stages_table({"identity": {"loss/total": 0.5}, "s": {"loss/total": 0.2}}).splitlines()
     assert rows[-1].split() == ["s", "–", "–", "–", "0.2000", "–"]

@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import TextIO
 
 
-def say(line: str) -> None:
-    """One line to the user, under the program's name."""
-    print(f"warp-train: {line}", file=sys.stderr)
+def say(line: str, stream: TextIO | None = None) -> None:
+    """One line to the user (on standard error if None), under the program's name."""
+    print(f"warp-train: {line}", file=stream or sys.stderr)
 
 
 def tell(line: str, stream: TextIO | None = None) -> None:

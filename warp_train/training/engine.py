@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from warp_train.data import Batch
+from warp_train.runtime.progress import Progress
 from warp_train.training.disk import is_gone
 from warp_train.training.guardrails import FiniteGuard, WarningLedger, guardrail_warnings
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.meter import Meter
-from warp_train.training.progress import EpochProgress
 from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
 from warp_train.training.run import Run, save
 from warp_train.training.run_folder import METRICS_FILE, MetricsWriter, is_scored
@@ -91,11 +91,11 @@ def train(
     while run.step < run.total_steps:
         epoch = run.epoch
         epoch_end = min((epoch + 1) * feed.steps_per_epoch, run.total_steps)
-        with EpochProgress(
-            epoch=epoch,
-            epochs=-(-run.total_steps // feed.steps_per_epoch),
-            total=epoch_end - epoch * feed.steps_per_epoch,
-            done=run.step - epoch * feed.steps_per_epoch,
+        with Progress(
+            epoch_end - epoch * feed.steps_per_epoch,
+            "step",
+            title=f"epoch {epoch + 1}/{-(-run.total_steps // feed.steps_per_epoch)}",
+            initial=run.step - epoch * feed.steps_per_epoch,
             enabled=main,
         ) as progress:
             while run.step < epoch_end:

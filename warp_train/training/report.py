@@ -9,6 +9,7 @@ from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.models import HybridModel, from_pretrained
 from warp_train.runtime.atomic_files import write_json
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.tables import Cells, cell, ratio, text_table
 from warp_train.training.checkpoints.folder import (
     STATE_FILE,
     find_start,
@@ -23,7 +24,6 @@ from warp_train.training.evaluation import (
     measure_all,
     network_measure,
 )
-from warp_train.training.progress import results_table
 from warp_train.training.run import Run
 from warp_train.training.step import forward_step, to_device
 
@@ -31,6 +31,7 @@ SUMMARY_FILE = "summary.json"
 PICTURE_FILE = "before_after.png"
 PICTURE_ROWS = 3
 CONTROLS = ("identity", "fixed_warp")
+_HEADER: Cells = ("", "epe_px", "vs identity", "vs fixed warp", "loss/total", "folds %")
 
 
 def lineage(checkpoint: Path) -> dict[str, Path]:
@@ -87,7 +88,7 @@ def write_report(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> str
             write_json(run.run_dir / SUMMARY_FILE, summary(table))
         except OSError as error:
             raise WarpTrainError(refusal(run.run_dir / SUMMARY_FILE, error)) from error
-    return format_table(table)
+    return stages_table(table)
 
 
 def summary(table: Table) -> dict[str, object]:
@@ -97,10 +98,29 @@ def summary(table: Table) -> dict[str, object]:
     return {**controls, "stages": stages}
 
 
-def format_table(table: Table) -> str:
-    """The table that ends a stage."""
+def stages_table(table: Mapping[str, Mapping[str, float]]) -> str:
+    """The table at the end of a stage; all rows from the same unseen samples.
+
+    Args:
+        table: `loss/total`, `warp_negative_det_pct` and, where the true warp is known, `epe_px` of
+            `identity`, of `fixed_warp` (absent where no warp is known) and of each stage, in order.
+    """
+    identity, fixed_warp = (table.get(name, {}) for name in CONTROLS)
     stages = {name: row for name, row in table.items() if name not in CONTROLS}
-    return results_table(table["identity"], table.get("fixed_warp"), stages)
+    named = {"identity": identity, "fixed warp": fixed_warp, **stages}
+
+    def cells(name: str, row: Mapping[str, float]) -> Cells:
+        epe = row.get("epe_px")
+        return (
+            name,
+            cell(epe, ".3f"),
+            cell(ratio(epe, identity.get("epe_px")), ".3f"),
+            cell(ratio(epe, fixed_warp.get("epe_px")), ".3f"),
+            cell(row.get("loss/total"), ".4f"),
+            cell(row.get("warp_negative_det_pct"), ".3f"),
+        )
+
+    return text_table(_HEADER, [cells(name, row) for name, row in named.items()])
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.proxy_hooks import ProxyHook
-from warp_train.training.report import format_table, lineage, measure_stages, write_report
+from warp_train.training.report import lineage, measure_stages, stages_table, write_report
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
@@ -122,7 +122,7 @@ def validate_stage(
     if table is None:
         return 128 + (interrupts.agreed() or 0)
     if accelerator.is_main_process:
-        print(f"{folder}: the same unseen samples in every row\n{format_table(table)}")
+        print(f"{folder}: the same unseen samples in every row\n{stages_table(table)}")
     return 0
 
 
