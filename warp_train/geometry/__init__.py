@@ -1,4 +1,4 @@
-"""Warps as grids: the lens, the residual, their fusion, resampling and safety. Plain torch."""
+"""Warps as grids: the lens, the residual flow, their sum, resampling and safety. Plain torch."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Coordinate conventions: grids, isotropic units, pixels, and the precision they are held in.
+"""Coordinate conventions: grids, isotropic units, pixels, and floating-point precision.
 
 A grid is `[..., 2]`, last axis `(x, y)`, in `grid_sample` coordinates with `align_corners=True`:
 -1 and 1 are the centres of the outermost pixels. Isotropic units divide pixels from the centre by
@@ -17,12 +17,12 @@ R = TypeVar("R")
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs `function` outside autocast, with half-precision tensor arguments raised to float32.
+    """Runs `function` outside autocast, with half-precision tensor arguments cast to float32.
 
-    At 2048 px a bfloat16 coordinate is off by several pixels; float64 stays float64.
+    In a 2048 px frame a bfloat16 coordinate is off by several pixels. float64 stays float64.
     """
 
-    def raised(value: object) -> object:
+    def widened(value: object) -> object:
         if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
             return value.float()
         return value
@@ -33,8 +33,8 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         device = next((a.device.type for a in given if isinstance(a, Tensor)), "cpu")
         with torch.autocast(device_type=device, enabled=False):
             return function(
-                *(raised(a) for a in args),  # type: ignore[arg-type]
-                **{k: raised(v) for k, v in kwargs.items()},  # type: ignore[arg-type]
+                *(widened(a) for a in args),  # type: ignore[arg-type]
+                **{k: widened(v) for k, v in kwargs.items()},  # type: ignore[arg-type]
             )
 
     return wrapper
@@ -47,9 +47,9 @@ def identity_grid(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The grid that reads every pixel where it is, `[H, W, 2]`. Cached: do not write into it.
+    """The grid that reads every pixel at its own position, `[H, W, 2]`. Cached: read only.
 
-    A side of one pixel has its only centre at 0.
+    The only pixel of a side of length one is at 0.
     """
     with torch.inference_mode(False), torch.no_grad():
         x, y = (
@@ -64,8 +64,8 @@ def identity_grid(
 def planes(x: Tensor, y: Tensor) -> Tensor:
     """The grid `[..., H, W, 2]` of `x` and `y`, `[..., H, W]` each.
 
-    In memory x and y lie one after the other, not pixel by pixel: what looks at one of them, which
-    is nearly everything, then reads it in a row.
+    In memory all of x comes before all of y. Nearly all code uses one coordinate at a time, and
+    then reads contiguous memory.
     """
     return torch.stack((x, y), dim=-3).movedim(-3, -1)
 
@@ -73,7 +73,7 @@ def planes(x: Tensor, y: Tensor) -> Tensor:
 def isotropic_scale(height: int, width: int) -> tuple[float, float]:
     """Factors `((W-1)/D, (H-1)/D)` from grid to isotropic units, `D = sqrt((W-1)² + (H-1)²)`.
 
-    A side of one pixel counts as two, so that the factors can be divided by.
+    A side of one pixel counts as two, so that no factor is zero.
     """
     across, down = max(width - 1, 1), max(height - 1, 1)
     diagonal = (across**2 + down**2) ** 0.5
@@ -81,13 +81,13 @@ def isotropic_scale(height: int, width: int) -> tuple[float, float]:
 
 
 def half_diagonal(height: int, width: int) -> float:
-    """Pixels in one isotropic unit: half the distance between the centres of opposite corners."""
+    """Pixels per isotropic unit: half the distance between the centres of opposite corners."""
     return 0.5 * float((max(width - 1, 1) ** 2 + max(height - 1, 1) ** 2) ** 0.5)
 
 
 @full_precision
 def grid_to_pixels(grid: Tensor, height: int, width: int) -> Tensor:
-    """Grid coordinates `[..., 2]` as pixel coordinates of an `height` × `width` frame."""
+    """Grid coordinates `[..., 2]` as pixel coordinates of a `height` × `width` frame."""
     return (grid + 1) * grid.new_tensor(((width - 1) / 2, (height - 1) / 2))
 
 

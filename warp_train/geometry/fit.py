@@ -8,19 +8,22 @@ from warp_train.geometry.lens_grid import IDENTITY_PARAMS, apply_lens
 
 _ITERATIONS = 30
 _START_DAMPING = 1e-3
-_NUDGE = 1e-6  # central differences in float64: as good as the exact slope here
-_RIDGE = 1e-9  # decides what the points do not: an undistorting lens has no centre
+_NUDGE = 1e-6  # step of the central differences; in float64 their error is negligible here
+_RIDGE = 1e-9  # keeps the system solvable: without distortion, the centre is undetermined
 
 
 def fit_lens(points: Tensor, source: Tensor, height: int, width: int) -> Tensor:
     """Least-squares lens that maps corrected `points [N, 2]` to `source [N, 2]`.
 
+    The method is Levenberg-Marquardt (Marquardt, 1963), started at the identity. It minimises the
+    squared error in isotropic units.
+
     Args:
-        points, source: grid units of a frame of `height` × `width`, whose lens is fitted.
+        points, source: positions in grid units.
+        height, width: size in pixels of the frame that these units and the lens refer to.
 
     Returns:
-        `[8]` float64 in the order of `PARAM_NAMES`. Levenberg-Marquardt (Marquardt, 1963) from the
-        identity, the error in isotropic units.
+        `[8]` float64 in the order of `PARAM_NAMES`.
     """
     points, source = points.double(), source.double()
     scale = points.new_tensor(isotropic_scale(height, width))

@@ -10,17 +10,25 @@ from warp_train.geometry.coordinates import full_precision
 
 @full_precision
 def spread(field: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """`field [B, 2, h, w]` at every pixel, `[B, H, W, 2]`, by `down [H, h]` and `across [W, w]`.
+    """Interpolates `field [B, 2, h, w]` to every pixel, `[B, H, W, 2]`.
 
-    Few rows become many, so that this is several times faster than a formula or an interpolation
-    pixel by pixel, forwards and backwards.
+    The field is small, so two matrix products are several times faster, forwards and backwards,
+    than evaluating a formula or interpolating at every pixel.
+
+    Args:
+        field: `[B, 2, h, w]`, x before y.
+        down: `[H, h]` weights along the columns.
+        across: `[W, w]` weights along the rows.
     """
     return (down @ (field @ across.T)).permute(0, 2, 3, 1)
 
 
 @functools.lru_cache(maxsize=32)
 def linear_weights(coarse: int, fine: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Linear interpolation along one axis, end on end, `[fine, coarse]`. Cached: read only."""
+    """Weights of linear interpolation along one axis, `[fine, coarse]`. Cached: read only.
+
+    The outermost values of both sides coincide.
+    """
     with torch.inference_mode(False), torch.no_grad():
         place = torch.linspace(0, coarse - 1, fine, dtype=torch.float64)[:, None]
         weights = (1 - (place - torch.arange(coarse)).abs()).clamp_min(0)
@@ -29,16 +37,20 @@ def linear_weights(coarse: int, fine: int, device: torch.device, dtype: torch.dt
 
 @functools.lru_cache(maxsize=8)
 def chebyshev_nodes(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Where a polynomial over -1 … 1 is best known, both ends included. Cached: read only."""
+    """`[count]` Chebyshev points of the second kind on -1 … 1, ends included. Cached: read only.
+
+    Polynomial interpolation from values at these points is well conditioned.
+    """
     with torch.inference_mode(False), torch.no_grad():
         return _nodes(count).to(device, dtype)
 
 
 @functools.lru_cache(maxsize=32)
 def polynomial_weights(count: int, fine: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """From values at the `count` nodes to `fine` pixels of -1 … 1, `[fine, count]`, by Lagrange.
+    """Weights from the `count` Chebyshev nodes to `fine` pixels on -1 … 1, `[fine, count]`.
 
-    Exact for polynomials below degree `count`; rounding grows about twice. Cached: read only.
+    Lagrange interpolation: exact for polynomials below degree `count`. Rounding errors about
+    double. Cached: read only.
     """
     with torch.inference_mode(False), torch.no_grad():
         nodes = _nodes(count)

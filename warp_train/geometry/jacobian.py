@@ -11,14 +11,14 @@ from warp_train.geometry.coordinates import full_precision
 
 @full_precision
 def jacobian_determinant(grid: Tensor) -> Tensor:
-    """Area that each pixel cell takes up in the photo, relative to its own: 1 for the identity.
+    """Area in the photo that each pixel cell is read from, relative to the cell's own area.
 
     Args:
         grid: `[B, H, W, 2]`.
 
     Returns:
-        `[B, H-1, W-1]`; negative where the warp folds over. A frame with a side of one pixel has
-        no cells and cannot fold: it gives `[B, 1, 1]` ones.
+        `[B, H-1, W-1]`; 1 for the identity, negative where the warp folds over. A frame with a
+        side of one pixel has no cells and cannot fold: the result is `[B, 1, 1]` ones.
     """
     height, width = grid.shape[1:3]
     if height < 2 or width < 2:
@@ -30,8 +30,8 @@ def jacobian_determinant(grid: Tensor) -> Tensor:
 class _Determinant(torch.autograd.Function):
     """`∂x/∂i ∂y/∂j - ∂y/∂i ∂x/∂j` by forward differences along the columns i and the rows j.
 
-    Grid units differ between the axes: the mixed terms carry (H-1)/(W-1) and its inverse, which
-    cancel in their product. The gradient is written out, since slices are dear to take back.
+    Grid units differ between the axes: the mixed terms contain (H-1)/(W-1) and its inverse, which
+    cancel in their product. The gradient is written by hand, since autograd is slow for slices.
     """
 
     @staticmethod
@@ -53,6 +53,7 @@ class _Determinant(torch.autograd.Function):
 
 
 def _cells(grid: Tensor) -> float:
+    """Factor from squared grid units to pixel cells."""
     height, width = grid.shape[1:3]
     return (height - 1) * (width - 1) / 4
 
@@ -63,20 +64,20 @@ def _differences(part: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _undo_differences(by_part: Tensor, by_i: Tensor, by_j: Tensor) -> None:
-    """Adds the gradient by a part of the grid, given that by its differences."""
+    """The adjoint of `_differences`: adds their gradients `by_i` and `by_j` to `by_part`."""
     by_part[:, :-1, 1:] += by_i
     by_part[:, 1:, :-1] += by_j
     by_part[:, :-1, :-1] -= by_i + by_j
 
 
 def out_of_bounds(grid: Tensor) -> Tensor:
-    """`[B, H, W]` mask of pixels that read outside the photo, by more than rounding."""
+    """`[B, H, W]` mask of pixels that are read outside the photo by more than rounding."""
     x, y = grid.abs().unbind(-1)
     return torch.maximum(x, y) > 1 + 1e-5
 
 
 def jacobian_stats(grid: Tensor) -> dict[str, Tensor]:
-    """Fold-over and coverage figures per sample, as `[B]` tensors on the grid's device.
+    """Fold-over and coverage statistics per sample, as `[B]` tensors on the grid's device.
 
     Args:
         grid: `[B, H, W, 2]`.

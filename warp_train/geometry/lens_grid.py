@@ -1,12 +1,13 @@
-"""The Brown–Conrady lens: eight numbers, the backward grid they make, and its inverse.
+"""The Brown–Conrady lens: its eight parameters, its backward grid, and its inverse.
 
 With `c = (dcx, dcy)`, `u = (X - c) / s`, `r² = |u|²` and `P = (p2, p1)`:
 
     source(X) = u · (1 + k1 r² + k2 r⁴ + k3 r⁶)  +  2 (P·u) u + r² P  +  c
 
-in isotropic units. The tangential term is OpenCV's in vector form, which shows that `P` and `c`
-turn with the frame. Source: D. C. Brown, "Close-range camera calibration", 1971, as OpenCV's
-`initUndistortRectifyMap` states it, with focal length `D/2` in and `s·D/2` out.
+in isotropic units. The tangential term is OpenCV's in vector form; `P` and `c` rotate with the
+frame. Source: D. C. Brown, "Close-range camera calibration", 1971, in the form of OpenCV's
+`initUndistortRectifyMap`, with the focal lengths `D/2` of the photo and `s·D/2` of the corrected
+frame, where `D` is the frame's diagonal in pixels.
 """
 
 from typing import NamedTuple
@@ -26,14 +27,14 @@ PARAM_NAMES = ("k1", "k2", "k3", "p1", "p2", "dcx", "dcy", "s")
 IDENTITY_PARAMS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 _NODES = 8
-"""Points an axis that hold a polynomial of the lens's degree, `u r⁶`."""
+"""Points per axis that determine a polynomial of the lens's degree, 7, which is that of `u r⁶`."""
 
 
 @full_precision
 def build_parametric_grid(params: Tensor, height: int, width: int) -> Tensor:
-    """The lens as a backward grid: for each corrected pixel, where to read in the photo.
+    """The lens as a backward grid: the position in the photo of each corrected pixel.
 
-    The lens is a polynomial of degree 7 in x and y, so that 8 × 8 points say all of it.
+    The lens is a polynomial of degree 7 in x and y, so 8 × 8 points determine it completely.
 
     Args:
         params: `[B, 8]` in the order of `PARAM_NAMES`, or `[B, 9]` with `aspect` last: the
@@ -46,16 +47,17 @@ def build_parametric_grid(params: Tensor, height: int, width: int) -> Tensor:
     like = (params.device, params.dtype)
     nodes = chebyshev_nodes(_NODES, *like)
     points = planes(*torch.meshgrid(nodes, nodes, indexing="xy"))
-    # What moves is interpolated, so that the identity stays exact.
-    moved = apply_lens(points.expand(len(params), -1, -1, -1), params, height, width) - points
+    # Displacements are interpolated, not positions, so that the identity stays exact.
+    shift = apply_lens(points.expand(len(params), -1, -1, -1), params, height, width) - points
     down, across = (polynomial_weights(_NODES, side, *like) for side in (height, width))
-    moved = spread(moved.permute(0, 3, 1, 2), down, across)
-    return identity_grid(height, width, *like) + moved
+    shift = spread(shift.permute(0, 3, 1, 2), down, across)
+    return identity_grid(height, width, *like) + shift
 
 
 @full_precision
 def apply_lens(points: Tensor, params: Tensor, height: int, width: int) -> Tensor:
-    """Maps corrected points `[B, ..., 2]` to the photo; both in grid units of that frame."""
+    """Maps corrected points `[B, ..., 2]` to the photo; both in grid units of a `height` × `width`
+    frame. `params` as for `build_parametric_grid`."""
     scale_x, scale_y = isotropic_scale(height, width)
     lens = _per_point(params, points.dim())
     x, y = points.unbind(-1)
@@ -72,7 +74,8 @@ def invert_lens(
     """Maps photo points `[B, ..., 2]` to the corrected frame: the inverse of `apply_lens`.
 
     Newton's method with the closed-form Jacobian. It converges where the lens does not fold between
-    the point and the centre; a lens accepted by `evaluate_safety` with room to spare is such a one.
+    the point and the centre, as is the case for lenses that are well within the limits of
+    `evaluate_safety`.
     """
     scale_x, scale_y = isotropic_scale(height, width)
     lens = _per_point(params, points.dim())
@@ -92,16 +95,17 @@ def invert_lens(
 
 
 def rescale_params(params: Tensor, ratio: float) -> Tensor:
-    """The same lens `[..., 8]`, in the units of a frame about the same centre, `ratio`× as long.
+    """The same lens `[..., 8]` in the units of another frame about the same centre. Exact.
 
-    `ratio` is the new diagonal over the old one, as a crop or a margin changes it. Exact.
+    `ratio` is the new frame's diagonal divided by the old one's: below 1 after a crop, above 1
+    after adding a margin.
     """
     powers = params.new_tensor((2, 4, 6, 1, 1, -1, -1, 0))
     return params * params.new_tensor(ratio) ** powers
 
 
 class _Lens(NamedTuple):
-    """Parameters shaped to broadcast against the coordinates of points."""
+    """Parameters, reshaped to broadcast against the coordinates of points."""
 
     k1: Tensor
     k2: Tensor
@@ -132,7 +136,8 @@ def _distort(u_x: Tensor, u_y: Tensor, lens: _Lens) -> tuple[Tensor, Tensor]:
 def _distort_jacobian(
     u_x: Tensor, u_y: Tensor, lens: _Lens
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """`(radial + 2 P·u) I + 2 u (radial' u + P)ᵀ + 2 P uᵀ`, `radial'` by `r²`, in rows."""
+    """The rows of `(radial + 2 P·u) I + 2 u (radial' u + P)ᵀ + 2 P uᵀ`; `radial'` is the
+    derivative by `r²`."""
     r2 = u_x * u_x + u_y * u_y
     radial = 1 + r2 * (lens.k1 + r2 * (lens.k2 + r2 * lens.k3))
     slope = lens.k1 + r2 * (2 * lens.k2 + r2 * 3 * lens.k3)

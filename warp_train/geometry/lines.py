@@ -1,15 +1,15 @@
-"""How a radial lens shows straight lines: the plumb-line constraint, point by point.
+"""Images of straight lines through a radial lens: the plumb-line constraint at single points.
 
-A straight line `u(t)` of the corrected frame is seen at `q = u R(|u|²)`,
-`R(ρ) = 1 + k1 ρ + k2 ρ² + k3 ρ³`. Its direction there is `v = du/dt = J⁻¹ dq/dt`, `J = dq/du`, and
-its image turns by the second derivative
+A straight line `u(t)` of the corrected frame appears in the photo at `q = u R(|u|²)`, with
+`R(ρ) = 1 + k1 ρ + k2 ρ² + k3 ρ³`. Its direction in the corrected frame is `v = du/dt = J⁻¹ dq/dt`,
+with `J = dq/du`, and the second derivative of its image is
 
     q'' = 4 R' (u·v) v + u (2 R' |v|² + 4 R'' (u·v)²)
 
-whose part along the unit normal is the image's curvature where `|q'| = 1`. That makes of each edge
-one equation for the lens, with no need to know which line it belongs to: D. C. Brown, "Close-range
-camera calibration", 1971, used plumb lines the same way. Radii are those of `(X - c) / s`, so the
-zoom drops out.
+The component of `q''` along the unit normal is the image's curvature where `|q'| = 1`. So each edge
+gives one equation for the lens, whichever line the edge belongs to. D. C. Brown, "Close-range
+camera calibration", 1971, calibrated lenses from plumb lines in the same way. Radii are those of
+`(X - c) / s`, so the zoom cancels.
 """
 
 from typing import NamedTuple
@@ -20,35 +20,36 @@ from torch import Tensor
 from warp_train.geometry.coordinates import full_precision
 
 _INVERSION_STEPS = 4
-_LEAST_SLOPE = 0.3  # of the radial curve: below, a lens is about to fold, and Newton leaves
-_LARGEST_STEP = 0.1  # of the corrected radius, in half diagonals: without a root, Newton runs wild
+_LEAST_SLOPE = 0.3  # of the radial curve; with a smaller one, near a fold, Newton's method diverges
+_LARGEST_STEP = 0.1  # of the corrected radius, in half diagonals; bounds Newton without a root
 _FARTHEST = 2.0  # corrected radius, in half diagonals
 _LEAST_STRETCH = 0.2
-_MOST_CURVATURE = 3.0  # no line through a lens that does not fold; beyond, what a fold would say
+_MOST_CURVATURE = 3.0  # larger curvatures occur only where the lens folds
 
 
 class StraightLines(NamedTuple):
-    """What straight lines are like where the photo shows them at given points and directions."""
+    """Straight lines whose images pass through given points of the photo in given directions."""
 
     curvature: Tensor
-    """`[B, N]` of their image along the normals, in 1 / half diagonal, positive where it bends to
-    the side of its normal; -3 … 3, the bounds where the lens folds."""
+    """`[B, N]`: curvature of the images, in 1 / half diagonal; positive where an image bends
+    towards its normal. Clamped to -3 … 3, which is exceeded only where the lens folds."""
     position: Tensor
-    """`[B, N, 2]` of the points in the corrected frame, in half diagonals from the centre."""
+    """`[B, N, 2]`: the points in the corrected frame, in half diagonals from the centre."""
     direction: Tensor
     """`[B, N, 2]`: unit vectors along the lines in the corrected frame."""
 
 
 @full_precision
 def straight_lines(points: Tensor, normals: Tensor, radial: Tensor) -> StraightLines:
-    """The straight lines that a lens shows at `points`, square to `normals`.
+    """The straight lines whose images pass through `points` at right angles to `normals`.
 
     Args:
         points: `[B, N, 2]` positions in the photo relative to the lens's centre, in half diagonals.
-        normals: `[B, N, 2]` unit normals of the lines' images there.
+        normals: `[B, N, 2]` unit normals of the lines' images at these points.
         radial: `[B, 3]`: k1, k2, k3.
 
-    With `[B, 1, N, 2]` and `[B, T, 3]`, `T` lenses are looked through.
+    With `points` and `normals` as `[B, 1, N, 2]` and `radial` as `[B, T, 3]`, the lines are
+    computed for `T` lenses per sample; `N` becomes `T, N` in the results' shapes.
     """
     k1, k2, k3 = (k.unsqueeze(-1) for k in radial.unbind(-1))
     x, y = points.unbind(-1)

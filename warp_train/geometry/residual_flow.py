@@ -1,4 +1,4 @@
-"""The residual flow: small, smooth displacements on a coarse grid of their own."""
+"""The residual flow: small, smooth displacements on a coarse grid."""
 
 from torch import Tensor
 
@@ -11,9 +11,9 @@ def upsample_residual_flow(flow: Tensor, height: int, width: int) -> Tensor:
     """Brings a residual flow to full resolution.
 
     Args:
-        flow: `[B, 2, Hr, Wr]` (or `[B, Hr, Wr, 2]`) displacements `(dx, dy)` in pixels of its own
-            grid. A shape that fits both is read as channels first.
-        height, width: the frame to fill.
+        flow: `[B, 2, Hr, Wr]` (or `[B, Hr, Wr, 2]`) displacements `(dx, dy)` in pixels of the
+            coarse grid. A shape that fits both is read as channels first.
+        height, width: size of the full frame in pixels.
 
     Returns:
         `[B, H, W, 2]` displacements in grid units: `dx · 2/(Wr-1)`, `dy · 2/(Hr-1)`.

@@ -1,4 +1,4 @@
-"""Is this warp fit to touch a photograph?"""
+"""Whether a warp is safe to apply to a photo."""
 
 import math
 from typing import TypedDict
@@ -12,22 +12,27 @@ from warp_train.geometry.safety_config import SafetyConfig
 
 
 class SafetyReport(TypedDict):
-    """Verdict, reasons in words, and the figures behind them (the worst of the batch)."""
+    """The result of `evaluate_safety`."""
 
     safe: bool
     reasons: list[str]
+    """One phrase for each limit that is exceeded; empty for a safe warp."""
     metrics: dict[str, float]
+    """The measured values, each of the worst sample in the batch; NaN for a warp that is not
+    finite."""
 
 
 def evaluate_safety(
     grid: Tensor, residual: Tensor | None = None, config: SafetyConfig | None = None
 ) -> SafetyReport:
-    """Checks a warp before it is applied. Copies to the host: not for the training step.
+    """Checks a warp against the limits of `config`.
+
+    Copies results to the host, which stalls a GPU: not for the training step.
 
     Args:
-        grid: `[B, H, W, 2]` final backward grid; a batch is as safe as its worst sample.
-        residual: `[B, H, W, 2]` residual displacements in grid units, where there are any.
-        config: the limits; the defaults of `SafetyConfig` if not given.
+        grid: `[B, H, W, 2]` final backward grid. A batch is safe if every sample is.
+        residual: `[B, H, W, 2]` residual displacements in grid units; None without a residual.
+        config: the limits; None: the defaults of `SafetyConfig`.
     """
     limits = config or SafetyConfig()
     if not all(torch.isfinite(field).all() for field in (grid, residual) if field is not None):

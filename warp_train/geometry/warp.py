@@ -1,4 +1,4 @@
-"""The one resampling of a photo."""
+"""Resampling of a photo by a backward grid."""
 
 from typing import Any
 
@@ -9,21 +9,22 @@ from warp_train.geometry.coordinates import full_precision, identity_grid
 
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
-"""As `grid_sampler` numbers them."""
+"""In the order of `grid_sampler`'s numbers for them."""
 
 
 @full_precision
 def warp_image(
     image: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "border"
 ) -> Tensor:
-    """Backward warp: each output pixel is read from `image` where `grid` points.
+    """Backward warp: each output pixel is read from `image` at the position in `grid`.
 
-    A pixel whose source is itself to float precision is copied, not interpolated, so that the
-    identity returns the image bit for bit; its gradient is that of the interpolation.
+    A pixel that is read at its own position, to float precision, is copied instead of
+    interpolated, so that the identity returns the image bit for bit. Its gradient is that of the
+    interpolation.
 
     Args:
         image: `[B, C, H, W]`.
-        grid: `[B, H', W', 2]`. Where it is not finite, neither is the result.
+        grid: `[B, H', W', 2]`. Where it is not finite, the result is NaN.
         mode: `bilinear`, `bicubic` or `nearest`.
         padding_mode: `border`, `zeros` or `reflection`: what is read outside the photo.
 
@@ -35,7 +36,7 @@ def warp_image(
 
 
 class _Warp(torch.autograd.Function):
-    """`grid_sample` that survives a grid which is not finite, and copies what does not move."""
+    """`grid_sample` that accepts a grid with NaN or infinities, and copies pixels that stay put."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, grid: Tensor, mode: str, padding_mode: str) -> Tensor:

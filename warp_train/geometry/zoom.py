@@ -1,4 +1,4 @@
-"""The zoom at which a corrected frame is just filled by the photo."""
+"""The zoom at which the photo just covers the corrected frame."""
 
 import functools
 
@@ -7,22 +7,22 @@ from torch import Tensor
 
 from warp_train.geometry.coordinates import full_precision, isotropic_scale
 
-_POINTS = 24  # along each side of a quarter of the border; the others mirror it
+_POINTS = 24  # along each side of one quarter of the border; the other quarters are symmetric
 _STEPS = 14
-_STEP_POWER = 0.8  # below 1: reach falls faster than 1 / s where a lens pulls corners in
+_STEP_POWER = 0.8  # below 1: the reach falls faster than 1 / s where `gain` grows with the radius
 _NUDGE = 1e-3
-_LEAST_FALL = 0.2  # of reach by s; nearly flat curves belong to lenses that nearly fold
+_LEAST_FALL = 0.2  # of the reach per unit of s; only lenses that nearly fold have a smaller one
 
 
 @full_precision
 def covering_zoom(radial: Tensor, height: int, width: int) -> Tensor:
-    """The `s` of a centred radial lens whose frame reads up to the photo's border and no further.
+    """The `s` at which a centred radial lens reads up to the photo's border and no further.
 
-    Differentiable in `radial`, by the implicit function theorem; 1 exactly for the identity.
+    Differentiable in `radial`, by the implicit function theorem; exactly 1 for the identity.
 
     Args:
         radial: `[B, 3]`: k1, k2, k3.
-        height, width: of the frame, in pixels.
+        height, width: size of the frame in pixels.
 
     Returns:
         `[B]`, 0.4 … 2.5.
@@ -38,7 +38,7 @@ def covering_zoom(radial: Tensor, height: int, width: int) -> Tensor:
 
 
 def _reach(s: Tensor, radial: Tensor, border: Tensor) -> Tensor:
-    """How far out the frame's border reads, `[B]`; 1 is exactly the photo's border."""
+    """`[B]`: the farthest position that the frame's border is read at; 1 is the photo's border."""
     share, square = border
     k1, k2, k3 = radial.unsqueeze(-1).unbind(1)
     r2 = square / s[:, None].square()
@@ -49,7 +49,7 @@ def _reach(s: Tensor, radial: Tensor, border: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _border(height: int, width: int, device: torch.device) -> Tensor:
-    """`[2, N]`: how far along its side's normal each border point lies, and its squared radius."""
+    """`[2, N]`: the larger grid coordinate of each border point, and its squared radius."""
     with torch.inference_mode(False), torch.no_grad():
         half_x, half_y = isotropic_scale(height, width)
         steps = torch.linspace(0, 1, _POINTS, device=device)
