@@ -164,7 +164,7 @@ def test_captions_and_comments_of_a_jpeg_survive(tmp_path: Path) -> None:
     tiff.write_bytes(encode_photo(photo, photo.pixels, "tiff", None)[0])
     assert read_photo(tiff).metadata.photoshop == block
     _, lost = encode_photo(photo, photo.pixels, "png", None)
-    assert lost == ["PNG files hold no IPTC captions: it was left out"]
+    assert lost == ["PNG files cannot hold the IPTC captions: left out"]
 
 
 def test_colour_chunks_and_texts_of_a_png_survive(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_what_a_format_cannot_hold_is_said(tmp_path: Path) -> None:
     assert [line.split(" ")[0] for line in lost] == ["16", "JPEG"]
     assert Image.open(io.BytesIO(data)).mode == "RGB"
     wide = PhotoFile(np.zeros((16, 16384, 3), np.uint8), "png", Metadata())
-    with pytest.raises(ValueError, match="WEBP holds at most 16383"):
+    with pytest.raises(ValueError, match="WEBP files hold at most 16383 px"):
         encode_photo(wide, wide.pixels, "webp", None)
 
 

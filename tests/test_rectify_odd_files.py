@@ -159,7 +159,7 @@ def test_odd_names_are_names(name: str, tmp_path: Path) -> None:
 def test_data_under_another_formats_name_stays_what_it_is(tmp_path: Path) -> None:
     source = write_photo(tmp_path / "x.png", pixels(60, 90, 3, np.uint16), "png")
     record = run(source.rename(tmp_path / "x.jpg"))
-    assert record["warnings"] == ["its name ends in .jpg, but it holds PNG data"]
+    assert record["warnings"] == ["its name ends in .jpg, but it contains PNG data"]
     assert read_photo(Path(record["output"])).pixels.dtype == np.uint16
 
 

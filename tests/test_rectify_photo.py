@@ -114,7 +114,7 @@ def test_crops_and_formats_are_as_asked(tmp_path: Path) -> None:
     filled = run(source, PINCUSHION, "fill")
     assert filled["crop"]["zoom"] > 1
     webp = run(source, PINCUSHION, "webp", format="webp", name="x.webp", quality=80)
-    assert webp["warnings"] == ["16 bits a channel became 8, which is what WEBP holds"]
+    assert webp["warnings"] == ["16 bits a channel were reduced to 8: WEBP files hold no more"]
     with Image.open(webp["output"]) as file:
         assert file.format == "WEBP"
     blank = run(source, PINCUSHION, "none", crop="none")

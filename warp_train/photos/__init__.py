@@ -1,1 +1,1 @@
-"""Photo files in and out, with nothing lost: pixels, profiles, captions."""
+"""Reading and writing photo files without loss: pixels, colour profiles, captions."""

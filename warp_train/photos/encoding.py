@@ -1,4 +1,4 @@
-"""Writing photos: the format, depth and metadata of the input, or as near as the format allows."""
+"""Encodes photos in the input's format, bit depth and metadata, as far as the format allows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from warp_train.photos.tiff_encoding import encode_tiff
 
 _LONGEST_SIDE: dict[Format, int] = {"jpeg": 65500, "webp": 16383}
 _SEGMENT = 65533
-"""Most bytes of one segment of a JPEG."""
+"""Largest content of a JPEG segment, in bytes."""
 _KEPT: dict[Format, tuple[str, ...]] = {
     "jpeg": ("exif", "icc", "xmp", "photoshop"),
     "png": ("exif", "icc", "xmp"),
@@ -37,18 +37,22 @@ _KEPT: dict[Format, tuple[str, ...]] = {
     "webp": ("exif", "icc", "xmp"),
     "bmp": (),
 }
+"""Metadata blocks that each format can hold."""
 _NAMES = {"exif": "EXIF", "icc": "colour profile", "xmp": "XMP", "photoshop": "IPTC captions"}
 
 
 def encode_photo(
     photo: PhotoFile, pixels: Pixels, kind: Format, quality: int | None
 ) -> tuple[bytes, list[str]]:
-    """`pixels` as a file of the given kind with the photo's metadata, and warnings on what it lost.
+    """Encodes `pixels` with the photo's metadata; returns the file and warnings on what was lost.
 
     Args:
-        pixels: upright, in the channels of the photo.
-        quality: 1..100 of JPEG and WebP. None: for a JPEG that of the photo, or 95 where it was
-            none; for a WebP 90, or lossless where the photo was.
+        photo: the file that the pixels come from.
+        pixels: upright, with the channels of the photo.
+        kind: format of the returned file.
+        quality: 1..100, used by JPEG and WebP. None: a JPEG is compressed with the photo's own
+            tables, or at 95 if the photo was not a JPEG; a WebP is compressed at 90, or without
+            loss if the photo was lossless.
 
     Raises:
         ValueError: the format cannot hold a picture of this size.
@@ -56,10 +60,13 @@ def encode_photo(
     height, width = pixels.shape[:2]
     longest = _LONGEST_SIDE.get(kind, max(height, width))
     if max(height, width) > longest:
-        raise ValueError(f"{width}x{height} px; {kind.upper()} holds at most {longest} a side")
+        raise ValueError(
+            f"{width}x{height} px is too large: {kind.upper()} files hold at most {longest} px a "
+            "side"
+        )
     metadata, lost = made_upright(photo.metadata, height, width)
     lost += [
-        f"{kind.upper()} files hold no {_NAMES[field]}: it was left out"
+        f"{kind.upper()} files cannot hold the {_NAMES[field]}: left out"
         for field in _NAMES
         if getattr(metadata, field) and field not in _KEPT[kind]
     ]
@@ -67,16 +74,16 @@ def encode_photo(
         return encode_png(pixels, metadata), lost
     if kind == "tiff":
         if pixels.shape[2] == 2 and pixels.dtype == np.uint16:
-            pixels = pixels[..., [0, 0, 0, 1]]  # hardly anything reads 16 bits of grey with alpha
+            pixels = pixels[..., [0, 0, 0, 1]]  # few programs read 16-bit grey with alpha
         return encode_tiff(pixels, metadata), lost
     if pixels.dtype != np.uint8:
-        lost.append(f"16 bits a channel became 8, which is what {kind.upper()} holds")
+        lost.append(f"16 bits a channel were reduced to 8: {kind.upper()} files hold no more")
     pixels = to_eight_bits(pixels)
     if kind == "webp":
         return _encode_webp(pixels, metadata, photo, quality), lost
     if pixels.shape[2] in (2, 4) and kind == "jpeg":
         pixels = over_white(pixels)
-        lost.append("JPEG files hold no transparency: it was laid over white")
+        lost.append("JPEG files hold no transparency: transparent pixels were blended with white")
     if kind == "jpeg":
         return _encode_jpeg(pixels, metadata, photo.jpeg, quality, lost), lost
     return _encode_bmp(pixels, metadata), lost
@@ -100,11 +107,12 @@ def _encode_jpeg(
     if metadata.dpi is not None:
         options["dpi"] = tuple(min(round(value), 65535) for value in metadata.dpi)
     plain = _saved(pixels, "JPEG", **options)
-    (first,) = struct.unpack_from(">H", plain, 4)  # behind the JFIF segment, which comes first
+    (first,) = struct.unpack_from(">H", plain, 4)  # length of the JFIF segment
     return plain[: 4 + first] + _jpeg_segments(metadata, lost) + plain[4 + first :]
 
 
 def _jpeg_segments(metadata: Metadata, lost: list[str]) -> bytes:
+    """The metadata as JPEG segments; blocks that are too long are reported in `lost`."""
     segments = b""
     for name, marker, header, content in (
         ("EXIF", 0xE1, b"Exif\x00\x00", metadata.exif),
@@ -112,7 +120,7 @@ def _jpeg_segments(metadata: Metadata, lost: list[str]) -> bytes:
         ("comment", 0xFE, b"", metadata.comment),
     ):
         if len(header) + len(content) > _SEGMENT:
-            lost.append(f"its {name} is longer than a JPEG can hold: it was left out")
+            lost.append(f"its {name} was left out: it is too long for a JPEG file")
         elif content:
             segments += _segment(marker, header + content)
     for header, marker, block in (
@@ -150,7 +158,7 @@ def _encode_webp(
 def _encode_bmp(pixels: Pixels, metadata: Metadata) -> bytes:
     if pixels.shape[2] != 4:
         return _saved(pixels, "BMP", dpi=metadata.dpi or (96, 96))
-    # What Pillow writes of an alpha channel is not read as one: it takes a header that says so.
+    # Readers ignore an alpha channel that Pillow writes: only a header of version 4 declares it.
     height, width = pixels.shape[:2]
     bottom_up = np.ascontiguousarray(pixels[::-1, :, [2, 1, 0, 3]]).tobytes()
     masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
@@ -168,10 +176,10 @@ def _saved(pixels: Pixels, kind: str, **options: Any) -> bytes:
 
 
 def _as_pillow(pixels: Pixels, kind: str) -> Pillow.Image:
-    """Eight bits as a picture that Pillow saves as they are.
+    """A Pillow image of 8-bit pixels.
 
-    Pillow holds RGB in four bytes a pixel. For a JPEG, which may be saved from these as they lie,
-    OpenCV spreads them in a fraction of Pillow's time.
+    Pillow stores RGB in four bytes a pixel and saves a JPEG directly from them. OpenCV adds the
+    fourth byte in a fraction of Pillow's time.
     """
     if pixels.shape[2] == 3 and kind == "JPEG":
         spread = cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)

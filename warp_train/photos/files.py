@@ -1,4 +1,4 @@
-"""Reading photos for correction: every bit of their pixels, and all that the file says of them."""
+"""Reads photos for correction: pixels at full bit depth, and the metadata of the file."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ Pixels = NDArray[Any]
 """[H, W, C] uint8 or uint16; C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
 
 LEAST_SIDE = 16
+"""Shortest side of a photo, in pixels."""
 MOST_PIXELS = 2**29
-"""Of one photo: more is a mistake or a bomb."""
+"""Most pixels of a photo: a larger file is a mistake or a decompression bomb."""
 
 _TURNS: dict[int, tuple[int | None, int | None]] = {
     2: (None, 1),
@@ -42,22 +43,23 @@ _TURNS: dict[int, tuple[int | None, int | None]] = {
     7: (cv2.ROTATE_90_CLOCKWISE, 0),
     8: (cv2.ROTATE_90_COUNTERCLOCKWISE, None),
 }
-"""EXIF orientation → quarter turns and then mirroring (1: left and right, 0: top and bottom)."""
+"""EXIF orientation → a rotation, and the mirroring after it (1: left-right, 0: top-bottom)."""
 
 
 @dataclass(frozen=True)
 class JpegCoding:
-    """How a JPEG was compressed: enough to compress another picture alike."""
+    """How a JPEG was compressed, so that another picture can be compressed in the same way."""
 
     tables: dict[int, list[int]]
+    """Quantisation tables by their number."""
     sampling: int
-    """0: 4:4:4, 1: 4:2:2, 2: 4:2:0; -1 where it is none of these."""
+    """Chroma subsampling, 0: 4:4:4, 1: 4:2:2, 2: 4:2:0, -1: any other."""
     progressive: bool
 
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A photo, upright, with everything that is needed to write it again as it was."""
+    """An upright photo, with everything that is needed to write it in the same form."""
 
     pixels: Pixels
     format: Format
@@ -66,56 +68,56 @@ class PhotoFile:
     """What could not be kept as it is in the file."""
     jpeg: JpegCoding | None = None
     lossless: bool = True
-    """Whether its compression is."""
+    """Whether the file is compressed without loss."""
 
 
 def read_photo(path: Path) -> PhotoFile:
-    """Reads a photo: upright pixels at the depth of the file, and its metadata.
+    """Reads a photo: upright pixels at the bit depth of the file, and its metadata.
 
-    Palettes and YCbCr become RGB, CMYK becomes sRGB by its own profile.
+    Palettes and YCbCr are converted to RGB, CMYK to sRGB by the file's own colour profile.
 
     Raises:
         WarpTrainError: the file is missing, truncated, animated, not a photo, or of a kind that
-            cannot be corrected without loss: one line that names it and says why.
+            cannot be corrected without loss. One line names the file and the reason.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("not a file")
         data = path.read_bytes()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on size, which `_check` limits, and on odd tags
+            warnings.simplefilter("ignore")  # about sizes, which `_check` limits, and odd tags
             return _read(path, data)
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
     except ValueError as error:
         reason = str(error)
     except MemoryError:
-        reason = "there is not enough memory to decode it"
+        reason = "not enough memory to decode it"
     except Exception as error:  # decoders raise anything, from struct.error to SyntaxError
         reason = f"cannot be decoded ({type(error).__name__}: {error})"
     raise WarpTrainError(f"{path}: {' '.join(reason.split())}")
 
 
 def predictor_view(pixels: Pixels) -> Image:
-    """The photo as a model sees it: RGB uint8 [H, W, 3], alpha laid over white."""
-    seen = over_white(to_eight_bits(pixels))
-    return as_image(cv2.cvtColor(seen, cv2.COLOR_GRAY2RGB)) if seen.shape[2] == 1 else seen
+    """The photo as the input of a model: RGB uint8 [H, W, 3], alpha blended with white."""
+    opaque = over_white(to_eight_bits(pixels))
+    return as_image(cv2.cvtColor(opaque, cv2.COLOR_GRAY2RGB)) if opaque.shape[2] == 1 else opaque
 
 
 def to_eight_bits(pixels: Pixels) -> Image:
-    """16 bits rounded to 8; 8 bits as they are."""
+    """Pixels of 16 bits rounded to 8; pixels of 8 bits unchanged."""
     if pixels.dtype == np.uint8:
         return pixels
     return as_image(cv2.convertScaleAbs(pixels, alpha=1 / 257)).reshape(pixels.shape)
 
 
 def over_white(pixels: Image) -> Image:
-    """Without an alpha channel: what is transparent becomes white."""
+    """8-bit pixels with their alpha channel, if any, removed: blended with white."""
     colours = pixels.shape[2] - 1
     if colours % 2 == 0:
         return pixels
     flat = np.empty((*pixels.shape[:2], colours), np.uint8)
-    for top in range(0, len(pixels), 256):  # a band at a time: the sums need more room than bytes
+    for top in range(0, len(pixels), 256):  # in bands: the sums need more memory than bytes
         band = pixels[top : top + 256].astype(np.uint16)
         alpha = band[..., colours:]
         flat[top : top + 256] = (band[..., :colours] * alpha + 255 * (255 - alpha) + 127) // 255
@@ -133,7 +135,7 @@ def _read(path: Path, data: bytes) -> PhotoFile:
         kind: Format = {"MPO": "jpeg"}.get(str(image.format), str(image.format).lower())  # type: ignore[assignment]
         notes = _check(image, kind, data)
         if path.suffix.lower() not in SUFFIXES[kind]:
-            notes.append(f"its name ends in {path.suffix}, but it holds {kind.upper()} data")
+            notes.append(f"its name ends in {path.suffix}, but it contains {kind.upper()} data")
         metadata, damaged = read_metadata(image, data)
         photo = PhotoFile(
             np.empty(0),
@@ -147,19 +149,21 @@ def _read(path: Path, data: bytes) -> PhotoFile:
 
 
 def _check(image: Pillow.Image, kind: Format, data: bytes) -> list[str]:
-    """ValueError for what cannot be corrected, warnings for what is left out."""
+    """Raises ValueError for a file that cannot be corrected; returns warnings on what is lost."""
     width, height = image.size
     if min(width, height) < LEAST_SIDE:
-        raise ValueError(f"{width}x{height} px; at least {LEAST_SIDE} a side are needed")
+        raise ValueError(f"{width}x{height} px; at least {LEAST_SIDE} px a side are needed")
     if width * height > MOST_PIXELS:
-        raise ValueError(f"{width}x{height} px; at most {MOST_PIXELS // 10**6} megapixels")
+        raise ValueError(
+            f"{width}x{height} px; at most {MOST_PIXELS // 10**6} megapixels are allowed"
+        )
     pages = getattr(image, "n_frames", 1)
     if kind == "tiff":
         return refuse_odd_tiff(image, len(data))
     if kind == "jpeg" and pages > 1:
-        return [f"of the {pages} pictures in the file only the first, which viewers show, is kept"]
+        return [f"the file contains {pages} pictures: only the first, which viewers show, is kept"]
     if pages > 1 or getattr(image, "is_animated", False):
-        raise ValueError(f"an animated file ({pages} pictures)")
+        raise ValueError(f"an animated file ({pages} pictures) cannot be corrected")
     return []
 
 
@@ -167,7 +171,7 @@ def _with_pixels(photo: PhotoFile, image: Pillow.Image, data: bytes) -> tuple[Ph
     if photo.format == "jpeg" and not _is_complete_jpeg(data):
         raise ValueError("truncated")
     if photo.format == "jpeg" and image.mode in ("L", "RGB"):
-        # The same numbers as Pillow's, in half the time.
+        # OpenCV decodes to the same values as Pillow, in half the time.
         grey = image.mode == "L"
         flags = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
         pixels = _opencv(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -186,7 +190,7 @@ def _with_pixels(photo: PhotoFile, image: Pillow.Image, data: bytes) -> tuple[Ph
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Stored pixels [h, w, C] the way up that the EXIF orientation says."""
+    """Stored pixels [h, w, C] rotated and mirrored upright, by the EXIF orientation."""
     turn, mirror = _TURNS.get(orientation, (None, None))
     upright = pixels if turn is None else cv2.rotate(pixels, turn)
     upright = upright if mirror is None else cv2.flip(upright, mirror)
@@ -201,10 +205,13 @@ def _opencv(data: bytes, flags: int) -> Pixels:
 
 
 def _sixteen_bits(image: Pillow.Image, data: bytes) -> tuple[Pixels, list[str]]:
-    """Pillow has no 16 bits of colour; OpenCV has, but no grey with alpha."""
+    """Decodes 16 bits a channel with OpenCV: Pillow reads no 16-bit colour.
+
+    OpenCV decodes grey with alpha to four channels, of which the first and the last are kept.
+    """
     is_png = image.format == "PNG"
     pixels = _opencv(bare_png(data) if is_png else data, cv2.IMREAD_UNCHANGED)
-    if pixels.shape[2] > 1:  # IMREAD_UNCHANGED knows no RGB
+    if pixels.shape[2] > 1:  # IMREAD_UNCHANGED returns BGR
         code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
         cv2.cvtColor(pixels, code, dst=pixels)
     if pixels.dtype != np.uint16:
@@ -221,7 +228,7 @@ _UNUSED = "a channel that is neither colour nor transparency was left out"
 
 
 def _plain_mode(image: Pillow.Image, notes: list[str]) -> Pillow.Image:
-    """Grey, RGB, or either with alpha."""
+    """The image as grey or RGB, either with or without alpha."""
     mode = image.mode
     if unused_channels(image):
         notes.append(_UNUSED)
@@ -234,7 +241,7 @@ def _plain_mode(image: Pillow.Image, notes: list[str]) -> Pillow.Image:
     if mode in ("PA", "RGBa") or (mode == "RGB" and "transparency" in image.info):
         return image.convert("RGBA")
     if mode not in ("LA", "RGB", "RGBA"):
-        raise ValueError(f"its pixels are of a kind that cannot be corrected ({mode})")
+        raise ValueError(f"its pixel format ({mode}) cannot be corrected")
     return image
 
 
@@ -242,7 +249,7 @@ def _without_cmyk(
     image: Pillow.Image, metadata: Metadata
 ) -> tuple[Pillow.Image, Metadata, list[str]]:
     if not metadata.icc:
-        note = "CMYK became RGB, roughly: the file has no colour profile"
+        note = "CMYK was converted to RGB approximately: the file has no colour profile"
         return image.convert("RGB"), metadata, [note]
     screen = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     try:
@@ -252,8 +259,8 @@ def _without_cmyk(
         raise ValueError(f"its CMYK colour profile cannot be used ({error})") from error
     if converted is None:
         raise ValueError("its CMYK colour profile cannot be used")
-    icc = screen.tobytes()
-    return converted, replace(metadata, icc=icc), ["CMYK became sRGB by the file's profile"]
+    note = "CMYK was converted to sRGB by the file's colour profile"
+    return converted, replace(metadata, icc=screen.tobytes()), [note]
 
 
 def _jpeg_coding(image: Pillow.Image) -> JpegCoding:
@@ -263,7 +270,7 @@ def _jpeg_coding(image: Pillow.Image) -> JpegCoding:
 
 
 def _is_complete_jpeg(data: bytes) -> bool:
-    """Whether the first picture of the file has an end: decoders fill up one that has none."""
+    """Whether the first picture of the file has an end marker: decoders accept one without."""
     at = 2
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")

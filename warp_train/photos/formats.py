@@ -1,4 +1,4 @@
-"""The words for how photos are written, for whoever has to know them before torch is there."""
+"""The names of photo formats, crops and interpolations, in a module that imports no torch."""
 
 from typing import Literal
 
@@ -13,5 +13,5 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
     "webp": (".webp",),
     "bmp": (".bmp",),
 }
-"""The first of each is what `--format` makes."""
+"""File suffixes of each format; a new file of a format gets the first."""
 PHOTO_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)

@@ -1,4 +1,4 @@
-"""What a photo file carries beside its pixels, and how it stays true once they are turned."""
+"""The metadata of a photo file, and its update for pixels that were rotated upright."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ _TIFF_STRUCTURE = frozenset(
         *(_ORIENTATION, _XMP, _PHOTOSHOP, _ICC),
     )
 )
-"""Tags of a TIFF that describe its own pixels, or that `Metadata` keeps elsewhere."""
+"""TIFF tags that describe the file's own pixels, or that `Metadata` has other fields for."""
 
 _COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
 XMP_KEYWORD = b"XML:com.adobe.xmp"
-"""Of a PNG's text chunk."""
+"""The keyword of the PNG text chunk that contains XMP."""
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\x00"
 PHOTOSHOP_HEADER = b"Photoshop 3.0\x00"
-"""Of a JPEG's segments."""
+"""Both headers start the JPEG segments that contain these blocks."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Blocks as the file had them, byte for byte where its format allows; empty where absent."""
+    """Metadata blocks of a file, byte for byte where its format allows; empty if missing."""
 
     exif: bytes = b""
-    """A TIFF structure, without the `Exif` header that some formats put before it."""
+    """A TIFF structure, without the `Exif` header that precedes it in some formats."""
     icc: bytes = b""
     xmp: bytes = b""
     photoshop: bytes = b""
-    """Photoshop's image resources, in which captions and rights (IPTC) are kept."""
+    """Photoshop's image resources, which contain captions and rights (IPTC)."""
     comment: bytes = b""
-    """Of a JPEG."""
+    """The comment of a JPEG."""
     dpi: tuple[float, float] | None = None
+    """Horizontal and vertical resolution, in pixels per inch."""
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
-    """(type, data) of the chunks on colour and the texts of a PNG."""
+    """(type, data) of a PNG's colour and text chunks."""
 
 
 def read_metadata(image: Pillow.Image, data: bytes) -> tuple[Metadata, list[str]]:
-    """The metadata of an opened file with the contents `data`, and warnings on what is damaged."""
+    """The metadata of an open image file with the bytes `data`, and warnings on damaged blocks."""
     info, damaged = image.info, []
     try:
         exif = _read_exif(image)
@@ -79,9 +80,9 @@ def read_metadata(image: Pillow.Image, data: bytes) -> tuple[Metadata, list[str]
 
 
 def orientation_of(image: Pillow.Image) -> int:
-    """How the stored pixels are to be turned, 1..8 of the EXIF standard; 1 where it says nothing.
+    """EXIF orientation of the stored pixels, 1..8; 1 (upright) if it is missing or invalid.
 
-    Pillow turns some TIFFs itself while it loads them, and forgets the tag.
+    Pillow rotates some TIFFs while it loads them, and then removes the tag.
     """
     try:
         value = image.getexif().get(_ORIENTATION, 1)
@@ -91,10 +92,10 @@ def orientation_of(image: Pillow.Image) -> int:
 
 
 def made_upright(metadata: Metadata, height: int, width: int) -> tuple[Metadata, list[str]]:
-    """The metadata for upright pixels of this size, and warnings on what had to go.
+    """The metadata for upright pixels of this size, and warnings on what was left out.
 
-    The EXIF block is changed in place: makers' notes point into it by offsets, and would break if
-    it were written anew. Its thumbnail shows the photo as it was and is unlinked.
+    The EXIF block is changed in place: makers' notes contain offsets into it, which would be wrong
+    in a rewritten block. Its thumbnail, which shows the uncorrected photo, is unlinked.
     """
     xmp = re.sub(rb'(tiff:Orientation(?:="|>))\d', rb"\g<1>1", metadata.xmp)
     try:
@@ -105,7 +106,7 @@ def made_upright(metadata: Metadata, height: int, width: int) -> tuple[Metadata,
 
 
 def parse_exif(exif: bytes) -> Any:
-    """The tags of an EXIF block, for a file whose own tags they become."""
+    """The tags of an EXIF block, as Pillow's mapping from tag to value."""
     tags = Pillow.Exif()
     if exif:
         tags.load(_EXIF_HEADER + exif)
@@ -113,7 +114,7 @@ def parse_exif(exif: bytes) -> Any:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(type, data) of each chunk of a PNG; ValueError where the file is cut off or damaged."""
+    """(type, data) of each chunk of a PNG. Raises ValueError if the data are cut off or damaged."""
     at, kind = 8, b""
     while kind != b"IEND":
         try:
@@ -129,7 +130,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def bare_png(data: bytes) -> bytes:
-    """The PNG with nothing but its pixels: OpenCV prints what it dislikes about profiles."""
+    """The PNG without its metadata: OpenCV prints warnings about colour profiles."""
     pieces, at = [data[:8]], 8
     for kind, content in png_chunks(data):
         end = at + 12 + len(content)
@@ -143,11 +144,11 @@ def _read_exif(image: Pillow.Image) -> bytes:
     raw = _bytes(image.info.get("exif")).removeprefix(_EXIF_HEADER)
     if raw and image.format != "TIFF":
         return raw
-    known, kept = image.getexif(), Pillow.Exif()  # the former is Pillow's own: it decodes by it
-    for tag in set(known) - _TIFF_STRUCTURE:
-        kept[tag] = known[tag]
+    found, kept = image.getexif(), Pillow.Exif()  # a copy: Pillow decodes the pixels by `found`
+    for tag in set(found) - _TIFF_STRUCTURE:
+        kept[tag] = found[tag]
     for place in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        if folder := known.get_ifd(place):
+        if folder := found.get_ifd(place):
             kept[place] = dict(folder)
     return kept.tobytes().removeprefix(_EXIF_HEADER) if len(kept) else b""
 
@@ -156,7 +157,7 @@ def _patched_exif(exif: bytes, height: int, width: int) -> bytes:
     block = bytearray(exif)
     order = {b"II": "<", b"MM": ">"}[exif[:2]]
     (first,) = struct.unpack_from(order + "I", block, 4)
-    says = {_ORIENTATION: 1, 0x0100: width, 0x0101: height, 0xA002: width, 0xA003: height}
+    values = {_ORIENTATION: 1, 0x0100: width, 0x0101: height, 0xA002: width, 0xA003: height}
     folders = [first]
     for folder in folders:
         (count,) = struct.unpack_from(order + "H", block, folder)
@@ -164,8 +165,9 @@ def _patched_exif(exif: bytes, height: int, width: int) -> bytes:
             tag, kind, _, value = struct.unpack_from(order + "HHII", block, at)
             if tag == _EXIF_IFD and folder == first:
                 folders.append(value)
-            elif tag in says and kind in (_SHORT, _LONG):
-                struct.pack_into(order + ("H" if kind == _SHORT else "I"), block, at + 8, says[tag])
+            elif tag in values and kind in (_SHORT, _LONG):
+                code = order + ("H" if kind == _SHORT else "I")
+                struct.pack_into(code, block, at + 8, values[tag])
     (count,) = struct.unpack_from(order + "H", block, first)
     struct.pack_into(order + "I", block, first + 2 + 12 * count, _NEXT_IFD)
     return bytes(block)

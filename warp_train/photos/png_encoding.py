@@ -1,4 +1,4 @@
-"""PNG with 8 or 16 bits in any of its four channel layouts: neither Pillow nor OpenCV has all."""
+"""Encodes PNGs of 8 or 16 bits in all four channel layouts: Pillow and OpenCV lack some."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from warp_train.photos.metadata import XMP_KEYWORD, Metadata
 
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _BAND = 128
-_LEVEL = 4  # a quarter of the time of 6, for a tenth more bytes
+_LEVEL = 4  # takes a quarter of the time of level 6, and a tenth more bytes
 _INCH = 0.0254
 
 
@@ -35,7 +35,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 def _metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if metadata.icc:
         yield b"iCCP", b"icc\x00\x00" + zlib.compress(metadata.icc)
-    replaced = (b"sRGB",) if metadata.icc else ()  # the standard forbids both
+    replaced = (b"sRGB",) if metadata.icc else ()  # the PNG standard forbids sRGB beside iCCP
     yield from (chunk for chunk in metadata.png_chunks if chunk[0] not in replaced)
     if metadata.dpi is not None:
         per_metre = (round(value / _INCH) for value in metadata.dpi)
@@ -61,7 +61,10 @@ def _compressed(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Iterator[byte
 
 
 def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:
-    """Each row behind the number of its filter: whichever of Sub, Up and Average leaves least."""
+    """Filtered rows [h, 1 + bytes], each after the number of its filter.
+
+    The filter of a row is the one of Sub (1), Up (2) and Average (3) with the smallest residues.
+    """
     left = np.zeros_like(rows)
     left[:, step:] = rows[:, :-step]
     mean = (left & above) + ((left ^ above) >> 1)  # floor of the mean, within a byte

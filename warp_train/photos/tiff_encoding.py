@@ -1,4 +1,4 @@
-"""TIFF with 8 or 16 bits in any channel layout, with all metadata: Pillow writes no 16-bit RGB."""
+"""Encodes TIFFs of 8 or 16 bits with all metadata: Pillow cannot write 16-bit RGB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from warp_train.photos.metadata import Metadata, parse_exif
 _DEFLATE, _HORIZONTAL, _INCH, _UNASSOCIATED = 8, 2, 2, 2
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _STRIP_BYTES = 2**20
-_LEVEL = 4  # a quarter of the time of 6, for a tenth more bytes
+_LEVEL = 4  # takes a quarter of the time of level 6, and a tenth more bytes
 _UNDEFINED = 7
 _MOST_BYTES = 2**32 - 1
 
@@ -22,7 +22,7 @@ _MOST_BYTES = 2**32 - 1
 def encode_tiff(pixels: NDArray[np.uint8] | NDArray[np.uint16], metadata: Metadata) -> bytes:
     """A TIFF of [H, W, C] pixels, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
 
-    Deflated, without loss. Raises ValueError where it would be longer than a TIFF can be.
+    It is compressed without loss (deflate). Raises ValueError if it would be longer than 4 GB.
     """
     height, width, channels = pixels.shape
     rows = max(1, _STRIP_BYTES // (width * channels * pixels.dtype.itemsize))
@@ -45,8 +45,8 @@ def encode_tiff(pixels: NDArray[np.uint8] | NDArray[np.uint16], metadata: Metada
         own[338] = _UNASSOCIATED
     for tag, value in own.items():
         directory[tag] = value
-    directory.tagtype[273] = directory.tagtype[279] = 4  # they outgrow the 16 bits of the default
-    head = b"II*\x00\x08\x00\x00\x00" + directory.tobytes(8)  # which moves the strips behind itself
+    directory.tagtype[273] = directory.tagtype[279] = 4  # 32 bits: 16, the default, are too few
+    head = b"II*\x00\x08\x00\x00\x00" + directory.tobytes(8)  # also adds its length to tag 273
     if len(head) + sum(map(len, strips)) > _MOST_BYTES:
         raise ValueError("a TIFF holds at most 4 GB")
     return b"".join((head, *strips))

@@ -1,4 +1,4 @@
-"""Which TIFFs can be corrected: of the many kinds there are, those that photos come in."""
+"""Accepts the kinds of TIFF that photos are stored in, and refuses all others."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ _UNASSOCIATED = 2
 
 
 def tiff_bits(image: Pillow.Image) -> int:
-    """Bits a channel of a TIFF; 0 for another format."""
+    """Bits per channel of a TIFF; 0 for another format."""
     return max(_values(image, 258, (1,))) if image.format == "TIFF" else 0
 
 
 def unused_channels(image: Pillow.Image) -> bool:
-    """Whether a TIFF has channels beyond its colours that are no transparency."""
+    """Whether a TIFF has extra channels that are neither colour nor transparency."""
     return any(kind not in (1, _UNASSOCIATED) for kind in _values(image, 338, ()))
 
 
 def refuse_odd_tiff(image: Pillow.Image, size: int) -> list[str]:
-    """ValueError for a TIFF of `size` bytes that is no photo; warnings for pages left out."""
+    """Raises ValueError if a TIFF of `size` bytes cannot be corrected.
+
+    Returns:
+        Warnings on pages that are left out.
+    """
     tags = _tags(image)
     if 50706 in tags or int(tags.get(254, 0)) & 1:
-        raise ValueError("a camera's raw file, or a preview: develop it to a TIFF first")
+        raise ValueError("a camera's raw file or a preview: convert it to an ordinary TIFF first")
     colours, bits = int(tags.get(262, 1)), set(_values(image, 258, (1,)))
     if colours not in _PHOTOMETRIC:
         raise ValueError(f"its colour space (photometric {colours}) cannot be corrected")
@@ -41,11 +45,11 @@ def _refuse_odd_sixteen(image: Pillow.Image, colours: int, bits: set[int]) -> No
     if bits != {16}:
         return
     if colours not in (0, 1, 2):
-        raise ValueError(f"16 bits of {_PHOTOMETRIC[colours]} cannot be corrected")
+        raise ValueError(f"16-bit {_PHOTOMETRIC[colours]} cannot be corrected")
     if 1 in _values(image, 338, ()):
-        raise ValueError("16 bits with premultiplied alpha cannot be corrected")
+        raise ValueError("16-bit pixels with premultiplied alpha cannot be corrected")
     if colours == 0:
-        raise ValueError("16 bits of grey with white as zero cannot be corrected")
+        raise ValueError("16-bit grey in which zero is white cannot be corrected")
 
 
 def _refuse_truncated(image: Pillow.Image, size: int) -> None:
@@ -56,13 +60,15 @@ def _refuse_truncated(image: Pillow.Image, size: int) -> None:
 
 
 def _further_pages(image: Pillow.Image) -> list[str]:
-    """What becomes of the pages after the first: reduced copies are left out."""
+    """Checks the pages after the first: reduced copies are left out, others raise ValueError."""
     pages = getattr(image, "n_frames", 1)
     try:
         for page in range(1, pages):
             image.seek(page)
             if not int(_tags(image).get(254, 0)) & 1:
-                raise ValueError(f"{pages} pages: split it into one file a page")
+                raise ValueError(
+                    f"the file contains {pages} pages: split it into one file per page"
+                )
     finally:
         image.seek(0)
     return ["the reduced copy of the photo in the file was left out"] if pages > 1 else []
