@@ -80,13 +80,13 @@ def test_what_is_missing_is_named_and_the_rest_is_paired(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("pred", "gt", "problem"),
     [
-        ("x.jpg x.png y.jpg", "y.jpg", "a/x.jpg and a/x.png: both stand for image x"),
+        ("x.jpg x.png y.jpg", "y.jpg", "a/x.jpg and a/x.png: both match image x"),
         (
             "x_original.jpg x_generated.jpg y.jpg",
             "x.jpg y.jpg",
-            "a/x_generated.jpg and a/x_original.jpg: both stand for image x",
+            "a/x_generated.jpg and a/x_original.jpg: both match image x",
         ),
-        ("x_a.jpg x_b.jpg y.jpg", "x.jpg y.jpg", "a/x_a.jpg and a/x_b.jpg: both stand for image"),
+        ("x_a.jpg x_b.jpg y.jpg", "x.jpg y.jpg", "a/x_a.jpg and a/x_b.jpg: both match image"),
     ],
 )
 def test_ambiguous_files_are_named_and_the_rest_is_paired(
@@ -116,7 +116,7 @@ def test_what_cannot_be_compared_at_all_is_one_line(tmp_path: Path) -> None:
         ("none", "a", "none: no such file or folder"),
         ("a", "a/x.jpg", "x.jpg is a file, but"),
         ("a/x.jpg", "a", "x.jpg is a file, but"),
-        ("a", "empty", "empty: holds no images (.jpg, .jpeg"),
+        ("a", "empty", "empty: contains no images (.jpg, .jpeg"),
     ):
         with pytest.raises(WarpTrainError) as error:
             pair_files(tmp_path / pred, tmp_path / gt, IMAGE_SUFFIXES, id_of)

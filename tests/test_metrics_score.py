@@ -158,7 +158,10 @@ def test_settings_are_typed_strict_and_felt() -> None:
     ]
     assert scores[0] < scores[1] == scores[2]
     for config, part in (
-        ({"edge_tolerance": 4}, "unknown key 'edge_tolerance'; known are edge_scales, edge_tol"),
+        (
+            {"edge_tolerance": 4},
+            "unknown key 'edge_tolerance'; valid keys are edge_scales, edge_tol",
+        ),
         ({"edge_scales": 0}, "edge_scales 0"),
         ({"edge_scales": 2.5}, r"edge_scales 2.5 is not allowed \(a whole number, 1 … 8\)"),
         ({"regions": True}, "regions True"),

@@ -1,4 +1,4 @@
-"""Hard fails: what makes a picture unfit whatever its score, each said in words with figures."""
+"""Hard fails: defects that make a picture unusable whatever its score, each with its figures."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from warp_train.metrics.edge import EdgePair
 from warp_train.metrics.images import Array
 
 SIZE_MISMATCH = "size mismatch"
-"""How the reason begins that leaves nothing to compare."""
+"""Start of the reason that is given if the pictures differ in size and cannot be compared."""
 
 
 def size_reason(pred: Array, gt: Array) -> str | None:
-    """Why the two cannot be laid over each other, if they cannot."""
+    """The reason why two pictures of different sizes cannot be compared; None for equal sizes."""
     if pred.shape == gt.shape:
         return None
     (h, w), (gt_h, gt_w) = pred.shape[:2], gt.shape[:2]
@@ -23,7 +23,7 @@ def size_reason(pred: Array, gt: Array) -> str | None:
 
 
 def finite_reasons(pred: Array, gt: Array) -> Iterator[str]:
-    """Says how many values of either picture are NaN or infinite."""
+    """A reason for each picture with NaN or infinite values, with their number."""
     for name, image in (("prediction", pred), ("ground truth", gt)):
         broken = image.size - int(np.isfinite(image).sum())
         if broken:
@@ -31,14 +31,14 @@ def finite_reasons(pred: Array, gt: Array) -> Iterator[str]:
 
 
 def region_reasons(pred: Array, gt: Array, config: ProxyScoreConfig) -> Iterator[str]:
-    """Names the region whose mean colour is furthest off, if that is too far.
+    """A reason that names the region whose mean colours differ most, if they differ too much.
 
-    Means, because a picture that is bent otherwise differs in nearly every pixel and in no mean,
-    while a black border or a lost part differs in both.
+    Means are compared, not pixels: a different warp changes nearly every pixel but hardly any mean,
+    while a black border or a missing part changes both.
     """
     count = config.regions
     rows, columns = (min(count, side) for side in pred.shape[:2])
-    # INTER_AREA is the mean over each region, fractions of pixels included.
+    # INTER_AREA computes the mean over each region, with fractions of pixels.
     means = [cv2.resize(i, (columns, rows), interpolation=cv2.INTER_AREA) for i in (pred, gt)]
     off: NDArray[np.float32] = np.abs(means[0] - means[1]).mean(axis=2)
     worst = float(off.max())
@@ -51,10 +51,10 @@ def region_reasons(pred: Array, gt: Array, config: ProxyScoreConfig) -> Iterator
 
 
 def edge_reasons(edges: EdgePair, config: ProxyScoreConfig) -> Iterator[str]:
-    """Says so if hardly any of the ground truth's edges are left: a blurred or an empty picture."""
-    left, expected = (int(found.sum()) for found in edges)
-    if left < config.edge_min_ratio * expected:
+    """A reason if most of the ground truth's edges are missing: a blurred or an empty picture."""
+    present, expected = (int(found.sum()) for found in edges)
+    if present < config.edge_min_ratio * expected:
         yield (
-            f"edge collapse: {left} edge pixels, where the ground truth has {expected} "
+            f"edge collapse: {present} edge pixels, but the ground truth has {expected} "
             f"(at least {config.edge_min_ratio:.0%})"
         )

@@ -21,22 +21,22 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 @dataclasses.dataclass(frozen=True)
 class ProxyScoreConfig:
-    """Thresholds of `compute_proxy_score`. Scores compare only where these are the same."""
+    """Thresholds of `compute_proxy_score`. Scores are comparable only if these are equal."""
 
     edge_scales: int = 3
-    """Scales, each half of the one before, at which edges are compared, 1 … 8."""
+    """Number of scales at which edges are compared, each half the size of the last, 1 … 8."""
     edge_tolerance_px: int = 1
-    """Pixels of each scale by which an edge may be off, 0 … 50."""
+    """Largest distance of matching edges, in pixels of each scale, 0 … 50."""
     edge_min_ratio: float = 0.25
-    """Share of the ground truth's edge pixels below which the edges have collapsed, 0 … 1."""
+    """Hard fail if fewer edge pixels than this share of the ground truth's are found, 0 … 1."""
     line_min_length: float = 0.05
     """Shortest line that counts, as a share of the frame's diagonal, 0 … 1."""
     grad_cells: int = 16
     """Blocks of the gradient histograms along the longer side, 1 … 256."""
     regions: int = 8
-    """Regions of each side between which mean colours are compared, 1 … 256."""
+    """Regions along each side whose mean colours are compared, 1 … 256."""
     region_max_difference: float = 0.35
-    """Difference of a region's mean colour that no warp explains, as a share of full scale."""
+    """Hard fail if a region's mean colours differ by more than this share of full scale, 0 … 1."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
@@ -50,10 +50,10 @@ class ProxyScoreConfig:
 
     @classmethod
     def of(cls, config: ProxyScoreConfig | Mapping[str, Any] | None) -> ProxyScoreConfig:
-        """The configuration from a mapping of some of its fields, or from None: the defaults.
+        """The configuration from a mapping of some of its fields; None gives the defaults.
 
         Raises:
-            WarpTrainError: an unknown key, a wrong type or a bad range; it is named.
+            WarpTrainError: an unknown key, a wrong type or a value out of range; names the key.
         """
         if isinstance(config, ProxyScoreConfig):
             return config
@@ -61,6 +61,6 @@ class ProxyScoreConfig:
         unknown = sorted(given.keys() - _RANGES.keys())
         if unknown:
             raise WarpTrainError(
-                f"proxy score: unknown key {unknown[0]!r}; known are {', '.join(_RANGES)}"
+                f"proxy score: unknown key {unknown[0]!r}; valid keys are {', '.join(_RANGES)}"
             )
         return cls(**given)

@@ -1,4 +1,4 @@
-"""Edges: do both pictures have them in the same places?"""
+"""The edge score: whether both pictures have their edges in the same places."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from warp_train.metrics.images import Bytes, scales
 
 _LOW_TO_HIGH = 0.4
-"""Canny's two thresholds: J. Canny, 1986, recommends a ratio of 1:2 to 1:3."""
+"""Ratio of Canny's low threshold to the high one: J. Canny, 1986, recommends 1:2 to 1:3."""
 _FAINTEST = 24.0
-"""Least high threshold, in Sobel units: that of a step of 8 grey levels, below which is noise."""
+"""Smallest high threshold, in Sobel units: a step of 8 grey levels; fainter edges are noise."""
 
 Edges = NDArray[np.uint8]
 EdgePair = tuple[Edges, Edges]
@@ -24,10 +24,11 @@ def edge_pairs(pred: Bytes, gt: Bytes, scale_count: int) -> list[EdgePair]:
 
 
 def edge_score(pairs: Sequence[EdgePair], tolerance_px: int) -> float:
-    """F1 of edges that have a counterpart within the tolerance, averaged over scales.
+    """F1 score of edge pixels that have a counterpart within the tolerance, averaged over scales.
 
-    The tolerance is in pixels of each scale, so the coarse ones still tell a near miss from a far
-    one. A scale without edges on either side counts as 1, with edges on one side only as 0.
+    The tolerance is in pixels of each scale, so that the coarse scales distinguish a small offset
+    from a large one. A scale at which neither picture has edges counts as 1, a scale at which only
+    one of them has edges as 0.
 
     Returns:
         0..1; swapping the pictures changes nothing.
@@ -36,14 +37,15 @@ def edge_score(pairs: Sequence[EdgePair], tolerance_px: int) -> float:
 
 
 def edges_of(one: Bytes, other: Bytes) -> EdgePair:
-    """Canny edges (0 or 1) of two pictures, by thresholds that follow from both of them.
+    """Canny edges (0 or 1) of two pictures, by common thresholds that are computed from both.
 
-    A common threshold is what makes a picture that has lost its contrast lose its edges.
+    With common thresholds, a picture that has lost its contrast has fewer edges than the other.
     """
     slopes = [_slopes(picture) for picture in (one, other)]
     strength = np.concatenate([np.abs(x) + np.abs(y) for x, y in slopes], axis=None)
     place = int(0.9 * (strength.size - 1))
-    # A regular pattern may have one strength on more than a tenth of its pixels: half is enough.
+    # In a regular pattern, over a tenth of the pixels can have the greatest strength. The threshold
+    # is therefore at most half of it.
     strong = min(float(np.partition(strength, place)[place]), float(strength.max()) / 2)
     high = max(_FAINTEST, strong)
     found = [cv2.Canny(x, y, _LOW_TO_HIGH * high, high) // 255 for x, y in slopes]

@@ -1,4 +1,4 @@
-"""Scores of whole folders: which files belong together, and what to say about them."""
+"""Scores of two folders of images: pairs their files, scores the pairs, and reports the scores."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -17,21 +17,25 @@ _SHOWN = 5
 """Worst images in the table."""
 
 IdOf = Callable[[str], str]
-"""The image id of a file's name without its suffix: the name less its role (`_original`, …)."""
+"""Returns the image id of a file name without its suffix: the name without `_original` etc."""
 
 
 class Pair(NamedTuple):
+    """A prediction and its ground truth."""
+
     image_id: str
     pred: Path
     gt: Path
 
 
 class ImageScore(Score):
+    """The scores of one image."""
+
     image_id: str
 
 
 class Report(TypedDict):
-    """What `--json` writes; the totals are means over the images, None where there is none."""
+    """The scores of all images, as written to JSON. The totals are means, None without images."""
 
     total_score: float | None
     sub_scores: dict[str, float] | None
@@ -44,10 +48,11 @@ class _File:
     stem: str
     """Path below its folder, without the suffix."""
     image_id: str
-    """The same without the role."""
+    """The stem without the role."""
 
     @property
     def role(self) -> str:
+        """What follows the image id in the name, such as `_original`, in lower case."""
         return self.stem[len(self.image_id) :].lower()
 
 
@@ -56,16 +61,21 @@ def pair_files(
 ) -> tuple[list[Pair], list[str]]:
     """Pairs the images of two folders, or two files.
 
-    Files belong together if they have the same path below their folder (the suffix aside), failing
-    that the same image id, failing that if the prediction's name goes on after the id, as in
-    `x_original_rectified.jpg`. Where the ground truth is a folder of pairs, a prediction's target
-    is `x_generated`, not the `x_original` that it was made from.
+    Two files form a pair, in this order of preference, if their paths below their folders are equal
+    (without the suffix), if their image ids are equal, or if the prediction's name continues after
+    the image id, as in `x_original_rectified.jpg`. If the ground truth is a folder of pairs, the
+    target of a prediction is `x_generated`, not its input `x_original`.
+
+    Args:
+        suffixes: of image files, in lower case, with the dot.
+        id_of: returns the image id of a file name without its suffix.
 
     Returns:
-        The pairs by id, and a line for each file that has no counterpart, or more than one.
+        The pairs, sorted by image id, and one line for each file with no counterpart or several.
 
     Raises:
-        WarpTrainError: a path is missing, a folder without images, or a file against a folder.
+        WarpTrainError: a path is missing, a folder contains no images, or one path is a file and
+            the other a folder.
     """
     if pred.is_file() and gt.is_file():
         return [Pair(id_of(gt.stem), pred, gt)], []
@@ -93,11 +103,12 @@ def pair_files(
 def score_pairs(
     pairs: Sequence[Pair], score: Callable[[Path, Path], Score | str], workers: int
 ) -> Iterator[tuple[Pair, Score | str]]:
-    """Each pair with its scores, or with the reason why it has none, as they become ready.
+    """Each pair with its scores, or with the reason why it could not be scored, as they finish.
 
     Args:
-        score: of a module's top level.
-        workers: processes; 0 to score in this one.
+        score: returns the scores, or the reason, of a prediction and its ground truth. A function
+            at the top level of a module, so that it can be sent to other processes.
+        workers: number of processes; 0 scores in this process.
     """
     if not workers:
         for pair in pairs:
@@ -152,8 +163,10 @@ def format_report(report: Report) -> str:
 def _files_of(
     folder: Path, suffixes: Sequence[str], id_of: IdOf, problems: list[str]
 ) -> list[_File]:
-    """The images of a folder and its subfolders. Of several that differ in their suffix only none
-    is taken, and they are named in `problems`."""
+    """The images of a folder and its subfolders.
+
+    Files that differ only in their suffix are left out and added to `problems`.
+    """
     by_stem: dict[str, list[_File]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
@@ -163,13 +176,13 @@ def _files_of(
             image_id = (stem.parent / id_of(stem.name)).as_posix()
             by_stem[stem.as_posix()].append(_File(path, stem.as_posix(), image_id))
     if not by_stem:
-        raise WarpTrainError(f"{folder}: holds no images ({', '.join(suffixes)})")
+        raise WarpTrainError(f"{folder}: contains no images ({', '.join(suffixes)})")
     problems += [_ambiguous(files) for files in by_stem.values() if len(files) > 1]
     return [files[0] for files in by_stem.values() if len(files) == 1]
 
 
 def _without_inputs(preds: list[_File], truths: list[_File]) -> list[_File]:
-    """The ground truths less the distorted halves of pairs, unless both halves are predicted."""
+    """The ground truths without the distorted photos of pairs, unless both photos are predicted."""
     targets = {file.image_id for file in truths if file.role == "_generated"}
     predicted = {file.image_id for file in preds if file.role == "_generated"}
     inputs = targets - predicted
@@ -183,7 +196,10 @@ def _match(
     truth_key: Callable[[_File], str],
     problems: list[str],
 ) -> list[tuple[_File, _File]]:
-    """Takes what has the same key out of both lists; several files of a key are a problem."""
+    """Pairs the files of equal keys, and removes them from both lists.
+
+    A key that has several files in one list makes no pair but a line in `problems`.
+    """
     left, right = _grouped(preds, pred_key), _grouped(truths, truth_key)
     found = []
     for key in left.keys() & right.keys():
@@ -204,18 +220,18 @@ def _grouped(files: Sequence[_File], key: Callable[[_File], str]) -> dict[str, l
 
 
 def _beginning(stem: str, ids: Collection[str]) -> str:
-    """The longest of the ids that the name goes on after; the whole name if there is none."""
+    """The longest of the ids that the name starts with (before `_`, `-` or `.`); else the name."""
     ends = (end for end in reversed(range(len(stem))) if stem[end] in "_-.")
     return next((stem[:end] for end in ends if stem[:end] in ids), stem)
 
 
 def _ambiguous(files: Sequence[_File]) -> str:
     names = " and ".join(str(file.path) for file in files)
-    return f"{names}: {'both' if len(files) == 2 else 'all'} stand for image {files[0].image_id}"
+    return f"{names}: {'both' if len(files) == 2 else 'all'} match image {files[0].image_id}"
 
 
 def _named(found: Sequence[tuple[_File, _File]]) -> list[Pair]:
-    """Pairs by image id, or by the prediction's path where two share an id."""
+    """The pairs, named by image id, or by the prediction's path if two have the same id."""
     ids = Counter(truth.image_id for _, truth in found)
     pairs = [
         Pair(truth.image_id if ids[truth.image_id] == 1 else pred.stem, pred.path, truth.path)

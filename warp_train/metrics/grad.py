@@ -1,4 +1,4 @@
-"""Gradients: do both pictures point the same way, as strongly, in every part of the frame?"""
+"""The gradient score: whether gradients agree in direction and strength all over the frame."""
 
 import cv2
 import numpy as np
@@ -7,20 +7,20 @@ from numpy.typing import NDArray
 from warp_train.metrics.images import Array, halved, overlap
 
 _BINS = 18
-"""Of 10°, each value shared between its two neighbours."""
+"""Orientation bins of 10°; each value is shared between the two nearest."""
 
 
 def grad_score(pred: Array, gt: Array, *, cells: int) -> float:
     """Agreement of the block-wise, magnitude-weighted histograms of gradient orientation.
 
-    Histograms of oriented gradients (N. Dalal and B. Triggs, 2005) without their normalisation, so
-    that a strong gradient counts for more than texture. One histogram of the whole frame would not
-    tell a bent photo from a straight one. Gradients are those of the picture at half its size,
-    where most of a sensor's noise has averaged out.
+    These are histograms of oriented gradients (N. Dalal and B. Triggs, 2005) without normalisation,
+    so that strong gradients have a greater weight than texture. A single histogram of the complete
+    frame would not distinguish a distorted photo from a straight one. The pictures are halved
+    first, which averages out most of the sensor noise.
 
     Args:
         pred, gt: luma [H, W] in 0..1.
-        cells: blocks along the longer side; along the shorter one as many as make them square.
+        cells: blocks along the longer side; the shorter side has as many as make them square.
 
     Returns:
         0..1, 1 where neither has a gradient; swapping the pictures changes nothing.
@@ -35,7 +35,7 @@ def _histograms(luma: Array, cells: int) -> NDArray[np.float64]:
     place = np.asarray(degrees, np.float32) * np.float32(_BINS / 180)
     first = place.astype(np.intp)
     upper = (magnitude * (place - first)).ravel()
-    # Both directions of an orientation, and the neighbour of the last bin, 360° itself included.
+    # Bins for both directions of an orientation, and two more for 360° and its upper neighbour.
     turn = 2 * _BINS + 2
     block = _block_of(luma.shape, cells)
     where = (block * turn + first).ravel()

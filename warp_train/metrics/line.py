@@ -1,4 +1,4 @@
-"""Lines: do both pictures have as many long straight ones, in the same directions?"""
+"""The line score: whether both pictures have as many long straight lines, in equal directions."""
 
 import math
 
@@ -12,26 +12,28 @@ Segments = NDArray[np.float64]
 
 _BINS_PER_DEGREE = 2
 _DETECTION_SCALE = 0.5
-"""Long lines show at half the size, at half the cost; positions are still the full size's."""
+"""Scale of the picture in which lines are detected, for half the cost: long lines remain visible.
+Positions are returned in pixels of the full size."""
 _BLUR_DEG = 1.0
-"""Standard deviation of a segment's direction: what the detector is sure of, and no more."""
+"""Standard deviation of a segment's direction, from the precision of the detector."""
 _CELLS = 3
-"""Directions are compared in each cell of a 3 × 3 raster: a bent frame tilts them to the left on
-one side and to the right on the other, which leaves no trace in the sum over the whole frame."""
+"""Directions are compared in each cell of a 3 × 3 raster: distortion tilts lines to the left on one
+side and to the right on the other, which cancels out in a histogram of the complete frame."""
 
 
 def line_score(pred: Bytes, gt: Bytes, *, min_length: float) -> float:
     """Agreement of the length-weighted distributions of the directions of long segments.
 
-    Segments are those of R. Grompone von Gioi et al., "LSD: a line segment detector", 2012. Lengths
-    are not normalised: lines that a bend breaks into pieces too short to count are missing, too.
+    Segments are detected by R. Grompone von Gioi et al., "LSD: a line segment detector", 2012.
+    Lengths are not normalised: distortion breaks lines into pieces that are too short to count, and
+    these missing lengths lower the score.
 
     Args:
         pred, gt: luma [H, W] in 0..255.
         min_length: shortest segment that counts, as a share of the frame's diagonal.
 
     Returns:
-        0..1, 1 where neither has a long line; swapping the pictures changes nothing.
+        0..1, 1 if neither has a long line; swapping the pictures changes nothing.
     """
     shortest = min_length * math.hypot(*gt.shape)
     histograms = [
@@ -53,14 +55,14 @@ def long_segments(picture: Bytes, shortest: float) -> Segments:
 
 
 def _directions(segments: Segments, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Length per cell and direction [cells, cells, 180 · _BINS_PER_DEGREE]."""
+    """Total length by cell and direction, [_CELLS, _CELLS, 180 · _BINS_PER_DEGREE], blurred."""
     bins = 180 * _BINS_PER_DEGREE
     x1, y1, x2, y2 = segments.T
     degrees = np.degrees(np.arctan2(y2 - y1, x2 - x1)) % 180
     histogram = np.zeros((_CELLS, _CELLS, bins))
     direction = (degrees * _BINS_PER_DEGREE).astype(int) % bins
     lengths = np.hypot(x2 - x1, y2 - y1)
-    # Each third of a segment where it lies.
+    # Each third of a segment counts in the cell that contains its middle.
     for part in (1 / 6, 1 / 2, 5 / 6):
         row = np.clip((y1 + (y2 - y1) * part) / shape[0] * _CELLS, 0, _CELLS - 1).astype(int)
         column = np.clip((x1 + (x2 - x1) * part) / shape[1] * _CELLS, 0, _CELLS - 1).astype(int)
@@ -69,7 +71,7 @@ def _directions(segments: Segments, shape: tuple[int, ...]) -> NDArray[np.float6
 
 
 def _blurred(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convolves the last axis, which is a circle, with a Gaussian."""
+    """The histogram convolved along its last axis, which is circular, with a Gaussian."""
     bins = histogram.shape[-1]
     away = np.minimum(np.arange(bins), bins - np.arange(bins)) / _BINS_PER_DEGREE
     kernel = np.exp(-0.5 * (away / _BLUR_DEG) ** 2)

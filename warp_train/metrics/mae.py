@@ -1,4 +1,4 @@
-"""Plain difference of pixels."""
+"""The pixel score: the mean absolute error."""
 
 import numpy as np
 

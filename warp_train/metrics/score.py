@@ -18,14 +18,14 @@ WEIGHTS = {"edge": 0.40, "line": 0.22, "grad": 0.18, "ssim": 0.15, "mae": 0.05}
 
 
 class Flags(TypedDict):
-    """What no score should gloss over."""
+    """Whether a picture is unusable whatever its scores, and why."""
 
     hard_fail: bool
     reasons: list[str]
 
 
 class Score(TypedDict):
-    """All scores are 0..1, higher is better."""
+    """The scores of a picture, all in 0..1; higher is better."""
 
     total_score: float
     sub_scores: dict[str, float]
@@ -39,14 +39,14 @@ def compute_proxy_score(
 ) -> Score:
     """Scores a prediction against its ground truth.
 
-    Identical pictures score exactly 1. A hard fail is flagged, with its reasons, and leaves the
-    scores as they are: it is for whoever reads them to decide what it costs. Only where the sizes
-    differ, so that nothing can be compared, are all scores 0.
+    Identical pictures score exactly 1. A hard fail sets a flag and lists its reasons, but does not
+    change the scores: the caller decides on its consequences. All scores are 0 if the sizes differ,
+    because then nothing can be compared.
 
     Args:
-        pred, gt: RGB [H, W, 3] or grey [H, W]; uint8, or float in 0..1. What lies outside is
-            clipped; what is not finite counts as black, and is a hard fail.
-        config: thresholds, or some of them by name; None for the defaults.
+        pred, gt: RGB [H, W, 3] or grey [H, W]; uint8, or float in 0..1. Values out of this range
+            are clipped; values that are not finite count as black, and are a hard fail.
+        config: thresholds, or a mapping with some of them; None uses the defaults.
 
     Raises:
         ValueError: an array is not a picture.

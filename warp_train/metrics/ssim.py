@@ -1,4 +1,4 @@
-"""Structural similarity."""
+"""The SSIM score: structural similarity."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ def ssim_score(pred: Array, gt: Array) -> float:
     """Mean SSIM over Gaussian windows of 11 × 11 pixels with σ = 1.5; a negative mean counts as 0.
 
     Source: Z. Wang et al., "Image quality assessment: from error visibility to structural
-    similarity", 2004, with L = 1. At the border the picture is mirrored.
+    similarity", 2004, with L = 1. The picture is mirrored at its border.
 
     Args:
         pred, gt: luma [H, W] in 0..1.
@@ -24,7 +24,7 @@ def ssim_score(pred: Array, gt: Array) -> float:
     """
     mean_one, mean_other = _blur(pred), _blur(gt)
     square_one, square_other, product = mean_one**2, mean_other**2, mean_one * mean_other
-    # Grouped so that for identical pictures both fractions are 1 to the last bit.
+    # Grouped in this way, both fractions are exactly 1 for identical pictures.
     both = (_blur(pred * pred) - square_one) + (_blur(gt * gt) - square_other)
     shared = _blur(pred * gt) - product
     ratio = (2 * product + _C1) * (2 * shared + _C2)
