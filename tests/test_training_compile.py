@@ -64,4 +64,4 @@ def test_without_a_compiler_a_line_says_so_before_anything_starts(
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert train(STAGES[0], tmp_path, "train.compile=true", "train.device=cpu") == 1
-    assert "train.compile: there is no C++ compiler" in one_line_error(capsys)
+    assert "train.compile: no C++ compiler was found" in one_line_error(capsys)

@@ -15,23 +15,23 @@ from warp_train.runtime.errors import WarpTrainError
 log = logging.getLogger("warp_train")
 
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
-"""A rank that does not answer for so long ends all of them."""
+"""All ranks end when one does not respond for this long."""
 
 
 def build_accelerator(train: TrainConfig) -> Accelerator:
     """An Accelerator for one stage. Collective: call on every rank.
 
-    A device that is missing falls back to the CPU, and a precision that the device cannot do to
-    float32, each with a warning. Gradient accumulation and the scheduler are the loop's own: the
-    order of samples and the learning rate must not depend on how many processes there are.
+    A missing device falls back to the CPU and an unsupported precision to float32, each with a
+    warning. The loop itself does gradient accumulation and steps the scheduler, so that the order
+    of samples and the learning rate do not depend on the number of processes.
 
     Raises:
-        WarpTrainError: the network is to be compiled for a CPU, and there is no compiler.
+        WarpTrainError: `train.compile` is on, the device is a CPU, and no C++ compiler was found.
     """
     cpu = _on_cpu(train)
     if train.compile and cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise WarpTrainError(
-            "train.compile: there is no C++ compiler (g++, or what CXX names), which a CPU needs"
+            "train.compile: no C++ compiler was found (g++, or the one that CXX names); a CPU needs one"
         )
     # A chain's stages may differ in precision; the process group stays.
     AcceleratorState._reset_state()
@@ -48,7 +48,7 @@ def _on_cpu(train: TrainConfig) -> bool:
     available = {"cpu": False, "auto": cuda or mps, "cuda": cuda, "mps": mps}
     if not available[train.device] and train.device in ("cuda", "mps"):
         _warn(f"train.device: {train.device} is not available here; training on the CPU")
-    # Said even where there is nothing else: only then do several processes on CPUs find together.
+    # Stated explicitly even on machines without a GPU: several CPU processes connect only then.
     return not available[train.device]
 
 

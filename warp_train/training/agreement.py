@@ -1,4 +1,4 @@
-"""Ranks agree or stop: what all processes must have in common before the first step."""
+"""Checks before the first step that all ranks have the same recipe, data and code."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ _SHOWN_DIFFERENCES = 3
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a process is about to do, small enough to send around."""
+    """Identifies the recipe, data and code of a process, small enough to exchange."""
 
     recipe: dict[str, Any]
     data: str
-    """How many samples there are, and a digest of their names."""
+    """The number of samples and a digest of their names."""
     code: str
-    """Version, and a digest of the package's source files."""
+    """The version and a digest of the package's source files."""
 
 
 def require_agreement(recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
@@ -45,7 +45,7 @@ def require_agreement(recipe: Recipe, data: Data, accelerator: Accelerator) -> N
 
 
 def compare(fingerprints: Sequence[Fingerprint]) -> None:
-    """Raises WarpTrainError for the first rank that is not about to do what rank 0 does."""
+    """Raises WarpTrainError for the first rank whose recipe, data or code differs from rank 0."""
     first = fingerprints[0]
     for rank, other in enumerate(fingerprints[1:], start=1):
         differences = config_differences(first.recipe, other.recipe)

@@ -1,4 +1,4 @@
-"""Unreadable files: listed, replaced, and beyond a limit a reason to stop."""
+"""Unreadable files: listed and replaced; training stops beyond a limit."""
 
 import logging
 from pathlib import Path
@@ -16,10 +16,10 @@ BAD_SAMPLES_FILE = "bad_samples.jsonl"
 
 
 class BadSamples:
-    """Counts the unreadable training samples of the running epoch, and lists all there are.
+    """Counts the unreadable training samples of the current epoch and lists all unreadable files.
 
-    Every process appends to one list and counts with it what the others have listed, so the limit
-    is the same for any number of processes, and a resumed run counts on.
+    All processes append to one list and count its entries, so the limit does not depend on the
+    number of processes, and a resumed run continues the count.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class BadSamples:
     ) -> None:
         """Args:
         path: `bad_samples.jsonl`.
-        disk: what to do if it cannot be written.
+        disk: handles failed writes.
         samples_per_epoch: of all processes.
         """
         self._path, self._disk = path, disk
@@ -39,7 +39,7 @@ class BadSamples:
         self._read_list()
 
     def note(self, batch: Batch, epoch: int) -> None:
-        """Lists the files that training samples of `batch` had to stand in for, and counts them.
+        """Lists and counts the unreadable files that samples of the training `batch` replace.
 
         Raises:
             WarpTrainError: more than the allowed share of an epoch could not be read.
@@ -60,11 +60,11 @@ class BadSamples:
             )
 
     def list_unreadable(self, batch: Batch, epoch: int) -> None:
-        """Lists the files that validation samples would have to stand in for; none is counted."""
+        """Lists the unreadable files of a validation batch; they are not counted."""
         self._list(batch, epoch, training=False)
 
     def _list(self, batch: Batch, epoch: int, *, training: bool) -> set[tuple[str, str]]:
-        """Adds what the list lacks; returns all of the batch, with the samples that stand in."""
+        """Adds new entries to the list; returns (reason, replacing sample) of the whole batch."""
         pairs = zip(batch["replaced"], batch["image_id"], strict=True)
         bad = {(str(reason), str(by)) for reason, by in pairs if reason}
         with self._disk.writing(self._path):
@@ -86,7 +86,7 @@ class BadSamples:
 
 
 def without_stand_ins(batch: Batch) -> Batch:
-    """The batch less the samples that stand in for unreadable ones, which are counted elsewhere."""
+    """The batch without the samples that replace unreadable ones, since those would count twice."""
     kept = [place for place, reason in enumerate(batch["replaced"]) if not reason]
     if len(kept) == len(batch["replaced"]):
         return batch

@@ -90,7 +90,7 @@ def stacked(pictures: Sequence[Picture]) -> Picture:
 
 
 def save_picture(path: Path, picture: Picture) -> None:
-    """Writes RGB bytes in the format that the name ends in."""
+    """Writes an RGB picture in the format of the file name's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else []
@@ -103,7 +103,7 @@ def save_panels(
 ) -> None:
     """Writes panels as `step-<step>-<image id>.jpg`.
 
-    Those of the first step and of the `keep_latest` newest stay; the ones between are removed.
+    Panels of the first step and of the `keep_latest` newest steps are kept, others are removed.
     """
     for image_id, picture in panels.items():
         safe_id = re.sub(r"[^\w.-]+", "_", image_id)[-80:]
@@ -116,6 +116,6 @@ def save_panels(
 
 
 def _line_positions(length: int, short_side: int) -> list[int]:
-    """Evenly spread lines, the border's among them, at the same distance along both axes."""
+    """Positions of evenly spread lines, borders included, at the same distance along both axes."""
     count = 1 + round((LINES_PER_SHORT_SIDE - 1) * (length - 1) / max(short_side - 1, 1))
     return [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]

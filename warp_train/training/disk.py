@@ -1,4 +1,4 @@
-"""A disk that refuses: in one place, what is said of it and whether training goes on."""
+"""Failed writes: the error message, and whether training continues."""
 
 import errno
 import logging
@@ -16,10 +16,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Disk:
-    """What `checkpoint.on_error` makes of logs, lists and pictures that cannot be written.
+    """Applies `checkpoint.on_error` to logs, lists and pictures that cannot be written.
 
-    `raise` ends the run with one line. With `warn` it goes on without them, and says so once for
-    each path. Checkpoints are retried rather than forgone, see `run.save`.
+    `raise` ends the run with one line; `warn` continues without the file and warns once for each
+    path. Checkpoints are retried at the next save, see `run.save`.
     """
 
     def __init__(self, on_error: Literal["raise", "warn"]) -> None:
@@ -28,10 +28,10 @@ class Disk:
 
     @contextmanager
     def writing(self, path: Path) -> Iterator[None]:
-        """Guards what writes `path`.
+        """Handles errors of the enclosed code, which writes `path`.
 
         Raises:
-            WarpTrainError: the disk refused, and the recipe has it that the run ends.
+            WarpTrainError: the write failed and `checkpoint.on_error` is `raise`.
         """
         try:
             yield
@@ -39,16 +39,16 @@ class Disk:
             self.complain(path, refusal(path, error))
 
     def complain(self, path: Path, message: str) -> None:
-        """Raises `message`, or warns of `path` once."""
+        """Raises `message` as an error, or logs it as a warning once for each `path`."""
         if not self._goes_on:
             raise WarpTrainError(message)
         if path not in self._warned:
             self._warned.add(path)
-            log.warning("%s; training goes on (checkpoint.on_error)", message)
+            log.warning("%s; training continues (checkpoint.on_error)", message)
 
 
 def refusal(path: Path, error: OSError) -> str:
-    """One line: which path could not be written, why and, of a full disk, how full it is."""
+    """One line: the path that could not be written, why and, for a full disk, the free bytes."""
     reason = error.strerror or str(error)
     free = free_bytes(path)
     room = f"; {free:,} bytes are free there" if error.errno in _FULL and free is not None else ""
@@ -56,7 +56,7 @@ def refusal(path: Path, error: OSError) -> str:
 
 
 def free_bytes(path: Path) -> int | None:
-    """Bytes that are free where `path` lies or would lie; None if even that cannot be asked."""
+    """Free bytes on the disk of `path`, which need not exist; None if they are unknown."""
     for place in (path, *path.parents):
         with suppress(OSError):
             return shutil.disk_usage(place).free
@@ -64,15 +64,15 @@ def free_bytes(path: Path) -> int | None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path leads to something; a folder that may not be looked into holds nothing."""
+    """Whether a path exists; False where permissions do not allow to look."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # a loop, no permission, a name that none can have
+    except (OSError, ValueError):  # a loop of links, no permission, an invalid name
         return False
 
 
 def is_gone(path: Path) -> bool:
-    """Whether a path certainly leads nowhere, and is not only out of reach."""
+    """Whether a path certainly does not exist; False where it is only out of reach."""
     try:
         return not path.exists()
     except OSError:

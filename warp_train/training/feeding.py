@@ -1,4 +1,4 @@
-"""Batches for the loop: the same order of samples whatever the number of processes."""
+"""Batches for the loop, in an order that does not depend on the number of processes."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +45,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class Data:
-    """What a recipe's `data` section names, found and checked, before anything is started."""
+    """The samples that the `data` section names, found and checked before training starts."""
 
     train: Source | Iterable[Any]
     val: Source | Iterable[Any]
@@ -53,7 +53,7 @@ class Data:
 
     @property
     def listing(self) -> str:
-        """How many samples there are and, where they are files, a digest of their names."""
+        """The number of samples and, for files, a digest of their names."""
         if self.external:
             return f"the loaders of {self.external}"
         return f"{_listing(self.train)} to train on, {_listing(self.val)} to validate on"
@@ -68,7 +68,7 @@ def open_data(recipe: Recipe) -> Data:
     """Finds the samples.
 
     Raises:
-        WarpTrainError: they are not there, or not as they should be.
+        WarpTrainError: samples are missing or invalid; the message names the key or file.
     """
     spec = recipe.data.external if recipe.data.source == "external" else None
     train, val = load_external(spec) if spec else build_sources(recipe.data, recipe.seed)
@@ -148,8 +148,7 @@ def _external_feed(recipe: Recipe, data: Data, accelerator: Accelerator) -> Feed
     def train(start_step: int) -> Iterator[Batch]:
         epoch, done = divmod(start_step, per_epoch)
         for current in itertools.count(epoch):
-            # A loader draws its order and its samples from the global generators: the epoch sets
-            # them.
+            # A loader draws its order and samples from the global generators: seed them by epoch.
             set_seed((recipe.seed + current) % 2**32)
             share = itertools.islice(one_pass(data.train, "train"), rank, None, world)
             first = done * accum if current == epoch else 0
@@ -176,8 +175,7 @@ def _probe(loader: Any, batch_size: int, where: str) -> tuple[Batch, int]:
     """A first batch, checked, and the number of batches in one pass.
 
     Raises:
-        WarpTrainError: the loader is empty, does not know its length, or the batch is not as it
-            should be.
+        WarpTrainError: the loader is empty or has no length, or the batch is invalid.
     """
     try:
         length = len(loader)

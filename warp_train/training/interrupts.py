@@ -10,26 +10,27 @@ import torch
 from accelerate import Accelerator
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""SIGUSR1 is what Slurm is often told to send before a job's time is up; it counts as SIGTERM."""
+"""Slurm can send SIGUSR1 before a job's time is up; it is handled like SIGTERM."""
 _ECHO_SECONDS = 1.0
-"""A launcher passes on what the whole group has got: within this time it is the same signal."""
+"""A launcher passes a signal on that the whole process group has received already: signals within
+this time count as one."""
 
 
 class Interrupts:
-    """Notes signals while it is entered; a second one ends the process at once."""
+    """Records signals while the context is active; a second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
-        """What this process received, or heard of; the others may not know yet."""
+        """The signal that this process received itself or learned of from another rank."""
         self._received_at = 0.0
         self._agreed: int | None = None
         self._before: dict[int, Any] = {}
         self._group: Any = None
 
     def join(self, accelerator: Accelerator) -> None:
-        """Lets the ranks tell each other. Collective: call on every rank, before `agreed`."""
+        """Sets up the exchange between ranks. Collective: call on every rank, before `agreed`."""
         if accelerator.num_processes > 1 and self._group is None:
-            # Ranks agree over the CPU in every step; asking a GPU would make it wait.
+            # Ranks exchange this in every step: over the CPU, because a GPU would have to wait for it.
             self._group = torch.distributed.new_group(backend="gloo")
 
     def __enter__(self) -> "Interrupts":
@@ -54,12 +55,12 @@ class Interrupts:
             os._exit(128 + number)
 
     def _receive(self, number: int) -> None:
-        # The time first: a signal in between the two must not be taken for a second one.
+        # The time first: a signal between these two lines must not count as a second one.
         self._received_at = time.monotonic()
         self.received = number
 
     def noticed(self) -> bool:
-        """Whether this process has received a signal, or heard of one. Not collective."""
+        """Whether this process has received a signal or learned of one. Not collective."""
         return self.received is not None
 
     def agreed(self) -> int | None:
@@ -80,8 +81,8 @@ class Interrupts:
             word = torch.tensor([number, int(working)])
             torch.distributed.all_reduce(word, op=torch.distributed.ReduceOp.MAX, group=self._group)
             number, working = int(word[0]), bool(word[1])
-            # One that came meanwhile stays noted, for the next round: the others do not know it.
+            # A signal that arrived meanwhile is kept for the next round, since no other rank has it.
             if number and self.received != number:
-                self._receive(number)  # whoever sent it may send it here, too, a little later
+                self._receive(number)  # the same signal may still arrive at this process
         self._agreed = number or None
         return self._agreed is not None, working

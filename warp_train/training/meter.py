@@ -12,11 +12,11 @@ from warp_train.training.checkpoints.state import LossSums
 
 @dataclass
 class Meter:
-    """What the next line of metrics sums up; losses stay on the device until it is written."""
+    """Sums for the next line of metrics; losses stay on the device until the line is written."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
-    """Optimizer steps in `sums`; in a resumed run, also some from before."""
+    """Optimizer steps in `sums`; in a resumed run, including those before the checkpoint."""
     samples: int = 0
     """Samples of this process since the clock started."""
     waited: float = 0.0
@@ -28,7 +28,7 @@ class Meter:
     """Learning rate of the newest step."""
 
     def add(self, losses: Mapping[str, Tensor], lr: float) -> None:
-        """Takes in the losses of one optimizer step, and the learning rate that it was made at."""
+        """Adds the losses of one optimizer step and records its learning rate."""
         for name, value in losses.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.steps += 1
@@ -39,6 +39,6 @@ class Meter:
         return {f"loss/{name}": value / self.steps for name, value in self.sums.items()}
 
     def put_back(self, saved: LossSums, device: torch.device) -> None:
-        """Goes on with the sums of a checkpoint: the next line is what it would have been."""
+        """Restores the sums of a checkpoint: the next line equals that of an uninterrupted run."""
         self.steps = saved.steps
         self.sums = {name: torch.tensor(value, device=device) for name, value in saved.sums.items()}

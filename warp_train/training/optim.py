@@ -16,7 +16,7 @@ from warp_train.recipe.sections import OptimConfig, SchedulerConfig
 ScheduleName = Literal["cosine", "onecycle", "none"]
 
 RESIDUAL_HEAD = "residual_head."
-"""What the names of the residual head's parameters start with."""
+"""Prefix of the residual head's parameter names."""
 ONECYCLE_START = 1 / 25
 """First learning rate of `onecycle`, as a share of the peak (Smith & Topin, 2017)."""
 ONECYCLE_RISE = 0.3
@@ -24,8 +24,8 @@ ONECYCLE_RISE = 0.3
 
 
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> AdamW:
-    """AdamW over the parameters that train; biases and norms (below 2-D) are not decayed, and the
-    residual head may have a rate of its own."""
+    """AdamW over the trainable parameters. Biases and norms (below 2-D) are not decayed; the
+    residual head uses `residual_lr` where it is set."""
     apart = optim.residual_lr is not None
     training = [
         (apart and name.startswith(RESIDUAL_HEAD), parameter)
@@ -48,7 +48,7 @@ def build_scheduler(optimizer: Optimizer, scheduler: SchedulerConfig, total_step
     """Schedule that is stepped once per optimizer step, on every rank alike.
 
     It must not go through `Accelerator.prepare`, which would step it once per process. Its state is
-    JSON. Past `total_steps` the rate stays at its last value, so that a run can be prolonged.
+    JSON. After `total_steps` the rate keeps its last value, so that a run can be prolonged.
     """
     return LambdaLR(
         optimizer,
@@ -103,7 +103,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Takes in the weights after optimizer step `step` (counted from 1)."""
+        """Updates the averages with the weights after optimizer step `step` (counted from 1)."""
         rate = 1 - min(self.decay, (1 + step) / (10 + step))
         floats, sources = [], []
         for name, value in _values(model).items():
@@ -116,7 +116,7 @@ class Ema:
 
     @contextmanager
     def swapped(self, model: nn.Module) -> Iterator[None]:
-        """Lends the averaged weights to `model`; its own come back bit for bit."""
+        """Gives `model` the averaged weights; at the end its own are restored bit for bit."""
         own = {name: value.clone() for name, value in _values(model).items()}
         try:
             _assign(_values(model), self.weights)
@@ -125,7 +125,7 @@ class Ema:
             _assign(_values(model), own)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes over saved averages, bit for bit."""
+        """Loads saved averages, bit for bit."""
         _assign(self.weights, weights)
 
 

@@ -20,12 +20,12 @@ EVENTS_FOLDER = "tensorboard"
 
 
 def tracker_names(tracking: TrackingConfig) -> list[str]:
-    """Accelerate's names of the trackers that a recipe asks for.
+    """Accelerate's names of the trackers that a recipe turns on.
 
-    Call it before anything is set up: it imports nothing, and says which package is missing.
+    Call it before anything is set up: it imports no tracker, and its error names the package.
 
     Raises:
-        WarpTrainError: a tracker is asked for whose package is not installed.
+        WarpTrainError: the package of a tracker is not installed.
     """
     names = [
         *(["wandb"] if tracking.wandb != "off" else []),
@@ -46,7 +46,7 @@ def new_run_id() -> str:
 
 
 class Trackers:
-    """The trackers of one run. On other processes, and with none configured, it does nothing."""
+    """The trackers of one run; does nothing on other processes or where none is configured."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._trackers: dict[str, Any] = {t.name: t for t in accelerator.trackers}
@@ -56,7 +56,7 @@ class Trackers:
         """Logs scalars as `<split>/<name>` against the optimizer step."""
         named = {f"{split}/{name}": value for name, value in values.items()}
         if "wandb" in self._trackers:
-            # Not as W&B's own step, which drops whatever a resumed run goes through again.
+            # Not as W&B's own step: W&B would drop the steps that a resumed run repeats.
             self._trackers["wandb"].log({**named, "step": step})
         if "tensorboard" in self._trackers:
             self._trackers["tensorboard"].log(named, step=step)
@@ -75,7 +75,7 @@ class Trackers:
             self._trackers["tensorboard"].log_images(batches, step=step, dataformats="NHWC")
 
     def finish(self, *, failed: bool = False) -> None:
-        """Closes this run; the process group stays, so that a chain's next stage can start one."""
+        """Closes this run. The process group stays open for the next stage of a chain."""
         for name, tracker in self._trackers.items():
             if name == "wandb":
                 tracker.tracker.finish(exit_code=int(failed))
@@ -93,7 +93,7 @@ def start_trackers(
     recipe: Mapping[str, Any],
     step: int,
 ) -> Trackers:
-    """Opens the trackers of one run, or goes on with them where a run is resumed.
+    """Opens the trackers of one run, or continues them where a run is resumed.
 
     Args:
         run_dir: where W&B's offline files (`wandb/`) and TensorBoard's events (`tensorboard/`) go;
@@ -101,7 +101,7 @@ def start_trackers(
         run_id: `new_run_id()`, or the one that the resumed checkpoint holds: W&B then continues
             the same run.
         recipe: as resolved; becomes the run's configuration.
-        step: optimizer steps done so far; TensorBoard forgets what came after.
+        step: optimizer steps done so far; TensorBoard drops later events.
 
     Raises:
         WarpTrainError: a tracker could not be started.
@@ -110,8 +110,8 @@ def start_trackers(
     accelerator.project_configuration.logging_dir = str(run_dir / EVENTS_FOLDER)
     accelerator.log_with = filter_trackers(names, accelerator.logging_dir)
     try:
-        # The configuration goes to wandb.init: handed to init_trackers, it opens a second run in
-        # offline mode under older releases of Accelerate (huggingface/accelerate#3818).
+        # The configuration goes to wandb.init. Passed to init_trackers, it would open a second run
+        # in offline mode under older releases of Accelerate (huggingface/accelerate#3818).
         accelerator.init_trackers(
             tracking.project,
             init_kwargs={
@@ -142,12 +142,12 @@ def _wandb_arguments(
         "tags": list(tracking.tags),
         "config": dict(recipe),
     }
-    # "online" is W&B's default: left out, so that WANDB_MODE can still say otherwise.
+    # "online" is W&B's default: left out, so that WANDB_MODE can override it.
     return {**arguments, "mode": "offline"} if tracking.wandb == "offline" else arguments
 
 
 def _leave_full_disks_to_the_loop() -> None:
-    """TensorBoard's writing thread prints a traceback for what `log` raises in the loop anyway."""
+    """Hides tracebacks of TensorBoard's writing thread for errors that `log` raises too."""
     shown = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:

@@ -1,4 +1,4 @@
-"""The warp backends that ship: the real warp, and one that does nothing."""
+"""The two built-in warp backends: the real warp, and one that returns its input."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from warp_train.training.protocols import BackendOutput, WarpBackend
 
 
 class _GridStats(Mapping[str, Tensor]):
-    """`jacobian_stats` of a grid, computed when first looked at: few steps are logged."""
+    """`jacobian_stats` of a grid, computed at the first access: few steps are logged."""
 
     def __init__(self, grid: Tensor) -> None:
         self._grid = grid
@@ -66,9 +66,9 @@ class GeometryBackend:
 
 @dataclass(frozen=True)
 class MockBackend:
-    """Returns the photo as it is, to test everything around the warp.
+    """Returns the photo unchanged, to test everything around the warp.
 
-    The outputs hang on the network's by a factor of 0, so that a backward pass goes through.
+    The outputs depend on the network's with a factor of 0, so that a backward pass works.
     """
 
     def warp(self, image: Tensor, params: Tensor, residual_flow: Tensor | None) -> BackendOutput:
