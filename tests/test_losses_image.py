@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warp_train.geometry import build_parametric_grid, warp_image
+from warp_train.geometry import build_parametric_grid, luma, warp_image
 from warp_train.losses import (
     LossConfig,
     charbonnier,
@@ -19,7 +19,6 @@ from warp_train.losses import (
     gradient_orientation_loss,
     l1,
     line_orientation_loss,
-    luma,
     pyramid,
     ssim_loss,
 )

@@ -1,10 +1,13 @@
+from .colour import luma
 from .coordinates import (
     end_point_error,
+    end_point_error_percent,
     full_precision,
     grid_to_pixels,
     half_diagonal,
     identity_grid,
     isotropic_scale,
+    percent_to_px,
     planes,
 )
 from .fit import fit_lens
@@ -35,6 +38,7 @@ __all__ = [
     "build_parametric_grid",
     "covering_zoom",
     "end_point_error",
+    "end_point_error_percent",
     "evaluate_safety",
     "fit_lens",
     "full_precision",
@@ -46,7 +50,9 @@ __all__ = [
     "isotropic_scale",
     "jacobian_determinant",
     "jacobian_stats",
+    "luma",
     "out_of_bounds",
+    "percent_to_px",
     "planes",
     "rescale_params",
     "straight_lines",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Length = TypeVar("Length", float, Tensor)
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
@@ -98,3 +99,13 @@ def end_point_error(grid: Tensor, target: Tensor) -> Tensor:
     off_x, off_y = (grid - target).unbind(-1)
     off_x, off_y = off_x * ((width - 1) / 2), off_y * ((height - 1) / 2)
     return (off_x.square() + off_y.square()).sqrt().mean(dim=(1, 2))
+
+
+def end_point_error_percent(grid: Tensor, target: Tensor) -> Tensor:
+    """`end_point_error` in % of the half diagonal: the same for a frame of any size."""
+    return end_point_error(grid, target) * (100 / half_diagonal(*grid.shape[1:3]))
+
+
+def percent_to_px(length: Length, height: int, width: int) -> Length:
+    """A length in % of the half diagonal as pixels of a `height` × `width` frame."""
+    return length * (half_diagonal(height, width) / 100)

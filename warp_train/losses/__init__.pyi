@@ -15,7 +15,7 @@ from .gradients import (
 from .grid import grid_loss
 from .jacobian import jacobian_loss
 from .pixel import charbonnier, l1, pixel_loss
-from .scales import luma, pyramid
+from .scales import pyramid
 from .ssim import ssim_loss
 from .uncertainty import doubt_loss
 
@@ -35,7 +35,6 @@ __all__ = [
     "jacobian_loss",
     "l1",
     "line_orientation_loss",
-    "luma",
     "pixel_loss",
     "pyramid",
     "ssim_loss",

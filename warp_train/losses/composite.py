@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from warp_train.geometry import full_precision
+from warp_train.geometry import full_precision, luma
 from warp_train.losses.config import LossConfig
 from warp_train.losses.flow_regularizers import (
     flow_curvature,
@@ -19,7 +19,7 @@ from warp_train.losses.gradients import (
 from warp_train.losses.grid import grid_loss
 from warp_train.losses.jacobian import jacobian_loss
 from warp_train.losses.pixel import pixel_loss
-from warp_train.losses.scales import luma, pyramid
+from warp_train.losses.scales import pyramid
 from warp_train.losses.ssim import ssim_loss
 from warp_train.runtime.errors import WarpTrainError
 

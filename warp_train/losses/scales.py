@@ -1,4 +1,4 @@
-"""What the image terms share: luma, the pyramid, and averages over patches."""
+"""What the image terms share: the pyramid, and averages over patches."""
 
 from typing import Any
 
@@ -8,13 +8,6 @@ from torch.nn import functional as F
 
 MIN_LEVEL_SIDE = 16
 """Shortest side of a pyramid level in pixels: two patches of the default window."""
-
-
-def luma(image: Tensor) -> Tensor:
-    """Luma `[B, 1, H, W]` of an RGB image `[B, 3, H, W]`, by the weights of ITU-R BT.601."""
-    red, green, blue = image.unbind(1)
-    red_green = torch.add(0.299 * red, green, alpha=0.587)
-    return torch.add(red_green, blue, alpha=0.114).unsqueeze(1)
 
 
 def pyramid(image: Tensor, levels: int) -> list[Tensor]:

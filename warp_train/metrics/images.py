@@ -6,14 +6,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from warp_train.geometry.bt601 import LUMA_WEIGHTS
+
 Array = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Picture = TypeVar("Picture", Array, Bytes)
 
 LEAST_SIDE = 8
 """Frames with a shorter side have neither lines nor a smaller scale to look at."""
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R BT.601: the weights that OpenCV and Pillow turn RGB to grey with."""
+_LUMA = np.array(LUMA_WEIGHTS, np.float32)
 
 
 def as_rgb(image: NDArray[Any], name: str) -> Array:

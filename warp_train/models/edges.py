@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warp_train.geometry import full_precision, half_diagonal
+from warp_train.geometry import full_precision, half_diagonal, luma
 from warp_train.models.line_channels import central_differences
 
 CELL_PX = 8
@@ -131,8 +131,7 @@ def _binomial(field: Tensor, order: int) -> Tensor:
 
 def _smooth_luma(image: Tensor) -> Tensor:
     """`[B, H + 2, W + 2]`, smoothed with a deviation of 1 px; the border is repeated outside."""
-    luma = (image * image.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    return _binomial(F.pad(luma, (3, 3, 3, 3), mode="replicate"), 4).squeeze(1)
+    return _binomial(F.pad(luma(image), (3, 3, 3, 3), mode="replicate"), 4).squeeze(1)
 
 
 def _clearest(l_x: Tensor, l_y: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -163,7 +162,7 @@ def _clearest(l_x: Tensor, l_y: Tensor, most: int) -> tuple[Tensor, Tensor, Tens
 
 
 def _read(
-    luma: Tensor,
+    brightness: Tensor,
     pixel: Tensor,
     normal: Tensor,
     longest: float,
@@ -174,9 +173,9 @@ def _read(
 
     The strip's middle follows `course`; without one it runs straight.
     """
-    height, width = luma.shape[-2:]
-    steps = torch.arange(-_STEPS, _STEPS + 1, device=luma.device) * (_CUT * longest / _STEPS)
-    across = torch.arange(-reach_px - 1, reach_px + 2.0, device=luma.device)
+    height, width = brightness.shape[-2:]
+    steps = torch.arange(-_STEPS, _STEPS + 1, device=brightness.device) * (_CUT * longest / _STEPS)
+    across = torch.arange(-reach_px - 1, reach_px + 2.0, device=brightness.device)
     along = (steps * half_diagonal(height, width))[:, None]
     n_x, n_y = (part[..., None, None] for part in normal.unbind(-1))
     x, y = (part[..., None, None] for part in pixel.unbind(-1))
@@ -184,12 +183,12 @@ def _read(
     x, y = x - along * n_y + offset * n_x, y + along * n_x + offset * n_y
     grid = torch.stack((x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1), -1)
     strip = F.grid_sample(
-        luma, grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=True
+        brightness, grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=True
     ).view(x.shape)
     x, y = x[..., reach_px + 1], y[..., reach_px + 1]
     inside = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
     slope = (strip[..., 2:] - strip[..., :-2]) / 2
-    return _Strip(slope, inside.to(luma.dtype), steps, across[1:-1])
+    return _Strip(slope, inside.to(brightness.dtype), steps, across[1:-1])
 
 
 def _follow(strip: _Strip, stretches: Sequence[float], expected: Tensor | None) -> Iterator[_Fit]:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from warp_train.geometry import full_precision, half_diagonal
+from warp_train.geometry import full_precision, half_diagonal, luma
 from warp_train.models.coord_channels import coord_channels
 
 WINDOWS_PX = (2.0, 4.0, 8.0)
@@ -29,7 +29,6 @@ NUM_LINE_CHANNELS = CHANNELS_PER_WINDOW * len(WINDOWS_PX)
 _GRADIENT_SCALE_PX = 1.0
 _CLEAR_GRADIENT = 0.02  # luma per px, luma in 0..1: from here on an edge is trusted
 _LENS_CURVATURE = 0.5  # in 1 / half diagonal: what strong lenses reach; corners bend far more
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @torch.no_grad()
@@ -45,8 +44,8 @@ def line_channels(image: Tensor) -> Tensor:
     of the edge's strength. The first five fade where there is no edge, or more than one.
     """
     height, width = image.shape[-2:]
-    luma = (image * image.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1)
-    l_x, l_y = central_differences(gaussian(luma, (_GRADIENT_SCALE_PX,), margin=1).squeeze(1))
+    brightness = luma(image).squeeze(1)
+    l_x, l_y = central_differences(gaussian(brightness, (_GRADIENT_SCALE_PX,), margin=1).squeeze(1))
     xx, yy = l_x * l_x, l_y * l_y
     tensor = _halve(torch.stack((xx - yy, 2 * l_x * l_y, xx + yy), dim=1))
     unit = half_diagonal(height, width) / 2
