@@ -31,7 +31,7 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
     cpu = _on_cpu(train)
     if train.compile and cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise WarpTrainError(
-            "train.compile: no C++ compiler was found (g++, or the one that CXX names); a CPU needs one"
+            "train.compile: no C++ compiler was found (g++ or CXX), and a CPU needs one"
         )
     # A chain's stages may differ in precision; the process group stays.
     AcceleratorState._reset_state()

@@ -30,7 +30,7 @@ class Interrupts:
     def join(self, accelerator: Accelerator) -> None:
         """Sets up the exchange between ranks. Collective: call on every rank, before `agreed`."""
         if accelerator.num_processes > 1 and self._group is None:
-            # Ranks exchange this in every step: over the CPU, because a GPU would have to wait for it.
+            # Ranks exchange this in every step, over the CPU: a GPU would have to wait for it.
             self._group = torch.distributed.new_group(backend="gloo")
 
     def __enter__(self) -> "Interrupts":
@@ -81,7 +81,7 @@ class Interrupts:
             word = torch.tensor([number, int(working)])
             torch.distributed.all_reduce(word, op=torch.distributed.ReduceOp.MAX, group=self._group)
             number, working = int(word[0]), bool(word[1])
-            # A signal that arrived meanwhile is kept for the next round, since no other rank has it.
+            # A signal that arrived meanwhile stays for the next round: no other rank has it.
             if number and self.received != number:
                 self._receive(number)  # the same signal may still arrive at this process
         self._agreed = number or None
