@@ -210,7 +210,7 @@ def test_a_folder_with_files_that_cannot_be_read(
     rows = {row["image_id"]: row for row in lines(out)}
     assert sorted(rows) == [f"house{n}_g0" for n in range(4)]
     assert rows["house1_g0"].keys() == rows["house2_g0"].keys() == {"image_id", "error"}
-    assert "is 128x96 px, but its target 60x50" in rows["house2_g0"]["error"]
+    assert "is 128x96 px, but its target is 60x50 px" in rows["house2_g0"]["error"]
     for name in ("house0_g0", "house3_g0"):
         assert rows[name].keys() == {"image_id", "params", "error_px", "ok"}
         assert true_error(rows[name]["params"], LENSES["mild barrel"], (96, 128)) < 0.1
@@ -273,7 +273,7 @@ BAD_ARGUMENTS = {
     "no pairs": (["nowhere", "--out", "w.jsonl"], "nowhere does not exist"),
     "out is a folder": (["p", "--out", "p"], "--out p: is a folder"),
     "no folder for out": (["p", "--out", "no/w.jsonl"], "there is no folder no"),
-    "out is something else": (["p", "--out", "p/other.txt"], "line 1: not a line of `recover`"),
+    "out is something else": (["p", "--out", "p/other.txt"], "line 1: not written by `recover`"),
     "one id twice": (["p/twice.csv", "--out", "w.jsonl"], "two pairs have the image_id 'a'"),
 }
 
@@ -387,5 +387,5 @@ def test_a_missing_file_of_warps_and_an_id_in_both_folders(tmp_path: Path) -> No
 
 
 def test_warps_are_for_pairs_only(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.warps is of use to source 'pairs' only"):
+    with pytest.raises(ValueError, match=r"data\.warps applies only to source 'pairs'"):
         DataConfig(source="scenes", warps=tmp_path / "w.jsonl")

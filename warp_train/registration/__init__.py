@@ -1,1 +1,1 @@
-"""The lens between the two photos of a pair, by registration."""
+"""Registration: finds the lens that maps one photo of a pair to the other."""

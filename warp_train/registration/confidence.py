@@ -1,4 +1,4 @@
-"""How far off a recovered lens may be."""
+"""Estimates the error of a recovered lens."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ from warp_train.registration.frames import Frames, Geometry, lattice
 from warp_train.registration.refine import View, normal_equations
 
 Warp = Callable[[Array, Array], Points]
-"""Where corrected points are read, both in half diagonals."""
+"""A backward warp: source positions of corrected points, both in half diagonals."""
 
 _INFLATION = 2.5
-"""Noise is not independent between neighbouring pixels, nor quite normal: measured on photos."""
+"""Factor on the standard deviation, measured on photos: the noise of neighbouring pixels is
+correlated, and not exactly normal."""
 _DRIFT_SHARE = 0.6
-"""Of what blocks still move: part of it is noise that their own equations do not know of."""
+"""Share of the blocks' remaining shifts that counts as error: the rest is noise that their own
+equations underestimate."""
 _BLOCKS = 8
+"""Blocks along each side of the frame."""
 _MESH = 65
-"""Points a side: lenses and profiles bend gently."""
+"""Points along each side at which folds are searched: enough, as lenses and profiles are smooth."""
 _SAMPLES = 8
-"""Every so many-th pixel of the frame, for means over it."""
+"""Step, in pixels, between the points over which means are computed."""
 
 
 def registration_error(frames: Frames, field: Field, view: View) -> float:
-    """The field's mean distance from the true one, in half diagonals: an estimate.
+    """Estimate of the field's mean distance from the true warp, in half diagonals.
 
-    From the noise, by the covariance of the unknowns; and from how far blocks of the picture would
-    still move if each could go its own way, which shows also what no field of this kind can follow
-    (a turned or cut photo, another photo) and what ended too early.
+    It has two parts. The first is the error that noise causes, from the covariance of the unknowns.
+    The second is the distance by which blocks of the picture would still move if each were
+    registered alone. The second part also detects warps that no field of this kind can represent (a
+    rotated or cropped photo, or another photo), and a refinement that ended too early.
     """
     spread = _INFLATION * _spread(frames, field, view)
     drift = _DRIFT_SHARE * _drift(view) / frames.geometry.unit_x
@@ -48,7 +52,7 @@ def registration_error(frames: Frames, field: Field, view: View) -> float:
 
 
 def distance(frames: Frames, field: Field, warp: Warp) -> float:
-    """Mean distance between a warp and the field that it stands for, in half diagonals."""
+    """Mean distance between a warp and the registered field, in half diagonals."""
     x, y = samples(frames)
     placed = place(field, x, y)
     found = warp(x.astype(np.float64), y.astype(np.float64))
@@ -56,7 +60,7 @@ def distance(frames: Frames, field: Field, warp: Warp) -> float:
 
 
 def folds(frames: Frames, warp: Warp) -> bool:
-    """Whether it reads some part of the frame backwards."""
+    """Whether the warp folds: whether its Jacobian determinant is 0 or negative at some point."""
     read_x, read_y = warp(*_mesh(frames.geometry))
     across = np.diff(read_x, axis=1)[:-1] * np.diff(read_y, axis=0)[:, :-1]
     down = np.diff(read_y, axis=1)[:-1] * np.diff(read_x, axis=0)[:, :-1]
@@ -65,7 +69,7 @@ def folds(frames: Frames, warp: Warp) -> bool:
 
 @lru_cache(maxsize=32)
 def _mesh(geometry: Geometry) -> Points:
-    """Points spread over the frame, its border included, in half diagonals."""
+    """Points spread over the frame, including its border, in half diagonals."""
     rows, columns = (
         np.unique(np.linspace(0, count - 1, _MESH).round().astype(int)) for count in geometry[:2]
     )
@@ -92,10 +96,10 @@ def _spread(frames: Frames, field: Field, view: View) -> float:
 
 
 def _drift(view: View) -> float:
-    """Root mean square of the blocks' own shifts, in pixels, beyond what noise would move them.
+    """Root mean square of the blocks' own shifts, in pixels, less the part that noise explains.
 
-    Each by least squares (Lucas and Kanade) with a prior of 1 px, which holds blocks that show
-    nothing.
+    Each shift is found by least squares (Lucas and Kanade) with a prior of 1 px, which keeps blocks
+    without texture in place.
     """
     across, down = view.light.gain * view.across, view.light.gain * view.down
     w_x, w_y = view.weight * across, view.weight * down

@@ -1,12 +1,12 @@
-"""The warp that is looked for: a free radial profile about a free centre, and its nearest lens.
+"""The warp that registration fits: a free radial profile about a free centre; its nearest lens.
 
 With `X` a corrected position from the frame's centre in half diagonals, `v = X - c`, `r = |v|`:
 
     source(X) = v · f(r)  +  2 (P·v) v + r² P  +  c,        f = Σ aᵢ Tᵢ(2r - 1), i = 0 … 6
 
-in Chebyshev polynomials. It holds every lens of `warp_train.geometry`, whose profile is even in
-`r`, and those of other models besides (PTLens, for instance, has odd powers), so that what the
-eight parameters leave over can be told from what registration leaves over.
+with the Chebyshev polynomials `Tᵢ`. These fields include every lens of `warp_train.geometry`, whose
+profile is even in `r`, and lenses of other models (PTLens, for instance, has odd powers). The
+displacement that the eight parameters leave over can thus be separated from registration errors.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ Plane = NDArray[np.float32]
 
 DEGREE = 6
 SIZE = DEGREE + 5
-"""Unknowns: the profile's coefficients, then `P` (x, y), then `c` (x, y)."""
+"""Number of unknowns: the coefficients of `f`, then `P` (x, y), then `c` (x, y)."""
 _RADII = 33
 PRIOR = np.array([1, 1, 0.3, 0.05, 0.02, 0.01, 0.005, 0.02, 0.02, 0.1, 0.1])
-"""Standard deviations of the unknowns about the undistorted frame. They decide what the picture
-does not: an undistorting lens has no centre, a bare corner no profile."""
+"""Standard deviations of the prior on the unknowns, whose mean is the identity. The prior fixes
+what the pictures leave open: the centre of a lens without distortion, or the profile in corners
+without texture."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,22 @@ class Field:
 
     @property
     def profile(self) -> Floats:
+        """The coefficients of `f`, `[7]`."""
         return self.values[: DEGREE + 1]
 
     @property
     def tangent(self) -> Floats:
+        """`P`, the tangential term, `[2]`."""
         return self.values[DEGREE + 1 : DEGREE + 3]
 
     @property
     def centre(self) -> Floats:
+        """`c`, `[2]`, in half diagonals."""
         return self.values[DEGREE + 3 :]
 
 
 def plain_field(zoom: float, bend: float) -> Field:
-    """`f(r) = zoom · (1 + bend · r²)`, about the frame's centre."""
+    """The field with `f(r) = zoom · (1 + bend · r²)` about the frame's centre, and `P = 0`."""
     nodes = np.linspace(-1, 1, DEGREE + 1)
     profile = chebyshev.chebfit(nodes, zoom * (1 + bend * ((nodes + 1) / 2) ** 2), DEGREE)
     return Field(np.concatenate([profile, np.zeros(SIZE - len(profile))]))
@@ -61,14 +65,16 @@ def plain_field(zoom: float, bend: float) -> Field:
 
 @dataclass(frozen=True)
 class Placed:
-    """A field at points: where it reads, and what its derivatives are made of. Planes `[h, w]`."""
+    """A field at some points: source positions and the terms of its derivatives, all `[h, w]`."""
 
     x: Plane
     y: Plane
-    """Where it reads, in half diagonals."""
+    """Source positions, in half diagonals."""
     v_x: Plane
     v_y: Plane
+    """`v`."""
     radius2: Plane
+    """`r²`."""
     basis: list[Plane]
     """`Tᵢ(2r - 1)`."""
     stretch: Plane
@@ -101,10 +107,10 @@ def place(field: Field, x: Plane, y: Plane) -> Placed:
 
 
 def derivatives(placed: Placed, g_x: Plane, g_y: Plane) -> list[Plane]:
-    """Of a picture read through the field, by each of the `SIZE` unknowns.
+    """Derivatives of a picture that is read through the field, by each of the `SIZE` unknowns.
 
-    `g_x`, `g_y` are the picture's own derivatives where it is read, by half diagonals. The
-    tangential term's small share in those by the centre is left out.
+    `g_x`, `g_y` are the picture's own derivatives at the source positions, per half diagonal. The
+    tangential term contributes little to the derivatives by the centre, and is neglected there.
     """
     outward = g_x * placed.v_x + g_y * placed.v_y
     twice, bent = 2 * outward, outward * placed.slope
@@ -119,10 +125,10 @@ def derivatives(placed: Placed, g_x: Plane, g_y: Plane) -> list[Plane]:
 
 
 def nearest_lens(field: Field, x: Floats, y: Floats) -> Floats | None:
-    """The eight parameters whose warp is nearest, by squared distance over the points `x`, `y`.
+    """The `[8]` lens parameters with the least squared distance from the field at points `x`, `y`.
 
-    Centre and tangential term are the field's own; the profile is fitted by one in `1, r², r⁴,
-    r⁶`, which is `(1 + k1 u² + …)/s` with `u = r/s`. None where that would need `s <= 0`.
+    Centre and tangential term are copied from the field. Its profile is fitted by a polynomial in
+    `1, r², r⁴, r⁶`, which equals `(1 + k1 u² + …)/s` with `u = r/s`. None if the fit has `s <= 0`.
     """
     radius = np.hypot(x - field.centre[0], y - field.centre[1])
     powers = radius[:, None] ** np.array([0, 2, 4, 6])
@@ -138,10 +144,10 @@ def nearest_lens(field: Field, x: Floats, y: Floats) -> Floats | None:
 
 
 def left_over(field: Field, params: Floats) -> Floats:
-    """`[33]`: how much farther out than its nearest lens a field reads, at radii from 0 to 1.
+    """The radial displacement that the eight parameters leave over, `[33]`, at radii from 0 to 1.
 
-    `δ` of `warp_train.data.profiles`: there the lens and this, linear between these radii, are the
-    field to a few hundredths of what the lens leaves over.
+    It is `δ` of `warp_train.data.profiles`, in half diagonals, positive outwards. The lens and this
+    profile, interpolated linearly, equal the field to a few hundredths of the displacement.
     """
     radii = np.linspace(0, 1, _RADII)
     radial_part = params * (1, 1, 1, 0, 0, 0, 0, 1)

@@ -1,4 +1,4 @@
-"""Grey frames of a pair at one resolution, and where their pixels are in half diagonals."""
+"""Grey frames of a pair at several resolutions, and the positions of pixels in half diagonals."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ import numpy as np
 from warp_train.registration.field import Plane
 
 _SOFTENING = 0.8
-"""Sigma in px: bilinear reading is near enough to exact on a picture so soft, and JPEG's and the
-sensor's noise is lower."""
-_SHORTEST = 48
-"""Long side in px of the smallest frame, at least."""
+"""Standard deviation of the blur, in px. Bilinear interpolation is nearly exact in a picture this
+smooth, and the noise of the sensor and of JPEG is reduced."""
+_LEAST_LONG_SIDE = 48
+"""Least long side of the smallest frame, in px."""
 _LEAST_SIDE = 8
 _WINDOWS = 3
-_ENOUGH_POINTS = 60_000
-"""Pixels compared: more cost time and hardly add to the precision."""
+"""Windows of `surroundings` along the long side."""
+_MOST_POINTS = 60_000
+"""Most pixels that are compared: more take longer and hardly add precision."""
 
 
 FLAT = 0.01
-"""Grey levels of 0..1: contrast below it is noise, and is not made more of."""
+"""Contrast, in grey levels of 0..1, below which a picture shows only noise. It is added to the
+contrast before a division by it, so that noise is not amplified."""
 
 
 class Geometry(NamedTuple):
-    """A frame's size, and the pixels that a half diagonal of the whole photo takes up in it.
+    """A frame's size in pixels, and the full photo's half diagonal in pixels of this frame.
 
-    Not the half diagonal of the frame itself: a reduced frame's outermost pixel centres are not
-    where those of the whole photo are.
+    The half diagonal of a reduced frame itself differs from this: its outermost pixel centres are
+    at other positions than those of the full photo.
     """
 
     height: int
@@ -45,29 +47,30 @@ class Frames:
     """A pair at one resolution, grey float32 in 0..1."""
 
     bent: Plane
-    """`[height, width, 3]`: the distorted photo and its derivatives across and down, per pixel."""
+    """`[height, width, 3]`: the distorted photo and its derivatives in x and y, per pixel."""
     straight: Plane
-    """`[h, w]`: every `stride`-th pixel of the straight photo, across and down."""
+    """`[h, w]`: every `stride`-th pixel of the straight photo, in both directions."""
     surroundings: tuple[Plane, Plane]
-    """Mean and standard deviation around each of them."""
+    """Mean and standard deviation around each pixel of `straight`, each `[h, w]`."""
     geometry: Geometry
     stride: int
 
     def points(self) -> tuple[Plane, Plane]:
-        """Where the points of `straight` are from the centre, in half diagonals, each `[h, w]`."""
+        """Positions of `straight`'s pixels from the centre, in half diagonals, each `[h, w]`."""
         return lattice(self.geometry, self.stride)
 
 
 def pyramid(bent: Plane, straight: Plane, full: tuple[int, int], longest: int) -> list[Frames]:
-    """The pair at sizes that double, from about 60 px long to `longest`.
+    """The pair at sizes that double from one level to the next, the smallest first.
 
     Args:
-        bent, straight: grey 0..1, of one shape, perhaps reduced already.
-        full: (height, width) of the whole photo.
+        bent, straight: grey in 0..1, of equal shape; they may have been reduced while decoding.
+        full: (height, width) of the photos in full size.
+        longest: most pixels of the long side of the last level.
     """
     side = float(min(max(bent.shape), longest))
     levels: list[Frames] = []
-    while side >= _SHORTEST or not levels:
+    while side >= _LEAST_LONG_SIDE or not levels:
         bent, straight = (_reduced(plane, side) for plane in (bent, straight))
         levels.append(_frames(bent, straight, full))
         side /= 2
@@ -90,7 +93,7 @@ def _frames(bent: Plane, straight: Plane, full: tuple[int, int]) -> Frames:
     across, down = (
         cv2.Scharr(soft, cv2.CV_32F, *order, scale=1 / 32) for order in ((1, 0), (0, 1))
     )
-    stride = math.ceil(math.sqrt(height * width / _ENOUGH_POINTS))
+    stride = math.ceil(math.sqrt(height * width / _MOST_POINTS))
     sampled = as_plane(np.ascontiguousarray(target[::stride, ::stride]))
     return Frames(
         as_plane(cv2.merge([soft, across, down])),
@@ -121,7 +124,7 @@ def surroundings(plane: Plane) -> tuple[Plane, Plane]:
 
 
 def to_pixels(x: Plane, y: Plane, geometry: Geometry) -> tuple[Plane, Plane]:
-    """From half diagonals to pixels of the frame."""
+    """Positions in pixels of the frame, from positions in half diagonals."""
     height, width, unit_x, unit_y = geometry
     return (
         x * np.float32(unit_x) + np.float32((width - 1) / 2),
@@ -130,6 +133,6 @@ def to_pixels(x: Plane, y: Plane, geometry: Geometry) -> tuple[Plane, Plane]:
 
 
 def as_plane(array: Any) -> Plane:
-    """What OpenCV returns for a float32 image, typed as one."""
+    """The array that OpenCV returns for a float32 image, with its type."""
     plane: Plane = array
     return plane

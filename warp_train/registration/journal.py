@@ -1,4 +1,4 @@
-"""The file of warps as a run finds it, and leaves it to be gone on with."""
+"""Reads the results file of an interrupted `recover`, so that the run can be resumed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from warp_train.runtime.errors import WarpTrainError
 
 
 def resume(path: Path) -> set[str]:
-    """The image ids that an earlier run has finished with.
+    """The image ids that an earlier run has finished.
 
-    What it failed at is to be tried again, and a last line that it did not finish is no line: both
-    are taken out of the file.
+    Lines of failed pairs and an incomplete last line are removed from the file, so that these pairs
+    are tried again.
 
     Raises:
-        WarpTrainError: the file cannot be read, or is not of `recover`'s making; it stays as it is.
+        WarpTrainError: the file cannot be read or written, or was not written by `recover`. It is
+            left unchanged.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return set()
     except OSError as error:
-        raise WarpTrainError(f"--out {path}: {error.strerror}") from error
-    whole, _, _ = content.rpartition(b"\n")
-    lines = whole.split(b"\n") if whole else []
+        raise WarpTrainError(f"{path}: {error.strerror}") from error
+    complete, _, _ = content.rpartition(b"\n")
+    lines = complete.split(b"\n") if complete else []
     if content and not lines and not content.lstrip().startswith(b"{"):
-        raise WarpTrainError(f"--out {path}, line 1: not a line of `recover`")
+        raise _foreign(path, 1)
     rows = [_row(path, number, line) for number, line in enumerate(lines, start=1)]
     finished = [(row, line) for row, line in zip(rows, lines, strict=True) if "params" in row]
     kept = b"".join(line + b"\n" for _, line in finished)
@@ -35,7 +36,7 @@ def resume(path: Path) -> set[str]:
         try:
             write_atomically(path, kept.decode())
         except OSError as error:
-            raise WarpTrainError(f"--out {path}: {error.strerror}") from error
+            raise WarpTrainError(f"{path}: {error.strerror}") from error
     return {str(row["image_id"]) for row, _ in finished}
 
 
@@ -45,5 +46,11 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, object]:
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or "image_id" not in row or not row.keys() & {"params", "error"}:
-        raise WarpTrainError(f"--out {path}, line {number}: not a line of `recover`")
+        raise _foreign(path, number)
     return row
+
+
+def _foreign(path: Path, number: int) -> WarpTrainError:
+    return WarpTrainError(
+        f"{path}, line {number}: not written by `recover`; choose another output file"
+    )

@@ -1,4 +1,4 @@
-"""Where refinement starts: the best of many plain lenses, tried on a thumbnail of the pair."""
+"""Starts for the refinement: the best of many simple lenses, tried on a thumbnail of the pair."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from warp_train.registration.frames import (
 
 _ZOOMS = np.geomspace(0.66, 1.5, 17)
 _BENDS = np.linspace(-0.6, 0.9, 26)
-"""Steps of about 2 px at the corner of a thumbnail: refinement closes gaps of that size."""
+"""The steps are about 2 px at the corner of a thumbnail, a distance that refinement can close."""
 _LEAST_OVERLAP = 0.4
 
 
 def best_starts(frames: Frames, count: int) -> list[Field]:
-    """The `count` plain lenses that correlate best, each better than its neighbours."""
+    """The (at most) `count` simple lenses with the highest correlations that are local maxima."""
     scores = _correlations(frames).reshape(len(_BENDS), len(_ZOOMS))
     around = cv2.dilate(scores, np.ones((3, 3), np.uint8))
     peaks = np.argwhere((scores >= around) & (scores > -1))
@@ -33,10 +33,10 @@ def best_starts(frames: Frames, count: int) -> list[Field]:
 
 
 def _correlations(frames: Frames) -> Plane:
-    """Normalised cross-correlation of each candidate, where it reads inside the photo; -1: hardly.
+    """Normalised cross-correlation of each candidate inside the photo; -1 for too small an overlap.
 
-    Both pictures in the contrast of their surroundings: large dark and bright areas would
-    correlate anyhow.
+    Local mean and contrast are removed from both pictures first: otherwise large dark and bright
+    areas would correlate for any lens.
     """
     x, y, inside = _candidates(frames.geometry)
     bent, straight = np.ascontiguousarray(frames.bent[..., 0]), frames.straight
@@ -57,9 +57,9 @@ def _correlations(frames: Frames) -> Plane:
 
 @lru_cache(maxsize=2)
 def _candidates(geometry: Geometry) -> tuple[Plane, Plane, Plane]:
-    """Where each candidate reads, x and y in pixels, and 1 where that is inside the photo.
+    """Source positions of each candidate, x and y in pixels, and 1 where they are in the photo.
 
-    All `[candidates, h·w]`, which OpenCV takes for one picture: its rows may be any.
+    All are `[candidates, h·w]`, so that OpenCV can process them as a single picture.
     """
     height, width, unit_x, unit_y = geometry
     x, y = lattice(geometry)
