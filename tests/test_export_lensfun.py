@@ -173,7 +173,7 @@ def test_terms_without_a_place_are_told() -> None:
     off = (*BARREL[:3], 0.001, 0.0, 0.01, 0.0, BARREL[7])
     half = np.hypot(2999, 1999) / 2
     xml = entry([photo_of(off)])
-    assert f"optical centre {0.01 * half:.1f} px off" in xml
+    assert f"optical centre {0.01 * half:.1f} px from the middle" in xml
     assert f"tangential terms of up to {0.003 * half:.1f} px" in xml
 
 
@@ -184,12 +184,12 @@ def test_photos_that_cannot_go_in_are_left_out_with_a_reason() -> None:
     assert made.xml is not None
     reasons = [reason for _, reason in made.left_out]
     assert reasons == [
-        "its sides are 1.00:1, of most with its lens 1.50:1",
+        "its aspect is 1.00:1, but most photos of its lens have 1.50:1",
         "its lens folds inside the photo",
     ]
     unknown = lensfun_database([photo_of(BARREL, crop_factor=None)])
     assert unknown.xml is None
-    assert "--crop-factor" in unknown.left_out[0][1]
+    assert unknown.left_out[0][1].endswith("photos: give the crop factor")
     given = entry([photo_of(BARREL, crop_factor=None)], crop_factor=1.53)
     assert "<cropfactor>1.53</cropfactor>" in given
 

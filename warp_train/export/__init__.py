@@ -1,1 +1,1 @@
-"""The lens of a photo as other programs' numbers: OpenCV's and lensfun's."""
+"""Exports the lens of a photo in the formats of other programs: OpenCV and lensfun."""

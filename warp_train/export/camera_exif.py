@@ -1,4 +1,4 @@
-"""Which camera and lens took a photo, by its EXIF."""
+"""Reads the camera and lens of a photo from its EXIF."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from PIL import Image as Pillow
 FULL_FRAME_DIAGONAL = math.hypot(36, 24)  # mm; the crop factor is relative to it
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit: inch, cm, mm, µm
 _CROP_FACTORS = (0.2, 20.0)  # from large format to the smallest phone's
-_AGREEMENT = 0.1  # between the two ways to know the crop factor; one of them is rounded to 1 mm
+_AGREEMENT = 0.1  # relative, of two estimates of the crop factor, one of which is rounded to 1 mm
 _LONGEST_NAME = 100
 
 
-class NoCamera(Exception):  # noqa: N818  # a photo's state, which an export survives
-    """A photo does not say what took it; `str()` is the reason."""
+class NoCamera(Exception):  # noqa: N818  # a property of a photo, which does not end an export
+    """The EXIF of a photo lacks the camera or the focal length; `str()` is the reason."""
 
 
 @dataclass(frozen=True)
 class CameraExif:
-    """Names are as the camera wrote them, on one line and without control characters."""
+    """Camera, lens and focal length. Names are one line without control characters."""
 
     maker: str
     camera: str
     lens_maker: str
-    """The camera's where the lens has none."""
+    """The camera's maker if the EXIF contains no maker of the lens."""
     lens: str
-    """Empty where the photo names no lens: one that is fixed to the camera, most often."""
+    """Empty if the EXIF contains no lens: usually one that is fixed to the camera."""
     focal: float
-    """mm, to a tenth."""
+    """Focal length in mm, rounded to a tenth."""
     crop_factor: float | None
-    """The diagonal of full frame (43.27 mm) over the sensor's; None where it cannot be known."""
+    """The diagonal of full frame (43.27 mm) divided by the sensor's; None if unknown."""
 
 
 def read_camera(path: Path) -> CameraExif:
     """Reads the EXIF of a photo.
 
     Raises:
-        NoCamera: it has none, or lacks the camera or the focal length.
+        NoCamera: the photo has no EXIF, or its EXIF lacks the camera or the focal length.
     """
     tags = _read_tags(path)
     maker, camera = _name(tags, ExifTags.Base.Make), _name(tags, ExifTags.Base.Model)
@@ -51,9 +51,9 @@ def read_camera(path: Path) -> CameraExif:
     if not tags:
         raise NoCamera("no EXIF")
     if not camera:
-        raise NoCamera("no camera model in its EXIF")
+        raise NoCamera("no camera model in the EXIF")
     if focal is None or round(focal, 1) == 0:
-        raise NoCamera("no focal length in its EXIF")
+        raise NoCamera("no focal length in the EXIF")
     return CameraExif(
         maker=maker or camera,
         camera=camera,
@@ -67,18 +67,18 @@ def read_camera(path: Path) -> CameraExif:
 def _read_tags(path: Path) -> Mapping[int, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF: what is missing is reported
+            warnings.simplefilter("ignore")  # about damaged EXIF: missing tags are reported
             with Pillow.open(path) as file:
                 exif = file.getexif()
                 return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
     except Exception as error:  # parsers raise anything, from struct.error to SyntaxError
-        raise NoCamera(f"EXIF that cannot be read ({type(error).__name__})") from error
+        raise NoCamera(f"its EXIF cannot be read ({type(error).__name__})") from error
 
 
 def _crop_factor(tags: Mapping[int, Any], focal: float) -> float | None:
-    """From the pixels' pitch, unless the equivalent focal length contradicts it; else from that.
+    """The crop factor from the pixel pitch, or from the equivalent focal length if they disagree.
 
-    The pitch is the finer of the two, but some programs leave a wrong one when they resize.
+    The pitch is more precise, but some programs do not update it when they resize a photo.
     """
     equivalent = _number(tags, ExifTags.Base.FocalLengthIn35mmFilm)
     by_focal = _plausible(None if equivalent is None else equivalent / focal)
@@ -109,7 +109,7 @@ def _plausible(crop_factor: float | None) -> float | None:
 
 
 def _number(tags: Mapping[int, Any], tag: int) -> float | None:
-    """A positive finite number, or None: cameras write 0 and 0/0 for what they do not know."""
+    """A positive finite number, or None: cameras write 0 and 0/0 for unknown values."""
     try:
         value = float(tags[tag])
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):

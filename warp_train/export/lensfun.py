@@ -1,4 +1,4 @@
-"""The lenses of many photos as entries of a lensfun database."""
+"""Writes the lenses of many photos as entries of a lensfun database."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 from warp_train.export.camera_exif import CameraExif
 from warp_train.export.lensfun_fit import LensfunFit, fit_lensfun, radial_curve
 
-_ANY_MOUNT = "Generic"  # lensfun's: it goes with every camera of interchangeable lenses
+_ANY_MOUNT = "Generic"  # lensfun's mount that fits every camera with interchangeable lenses
 
-_SAME_ASPECT = 0.015  # small copies are rounded to whole pixels; 3:2 and 4:3 differ by 0.12
+_SAME_ASPECT = 0.015  # relative; small copies are rounded to pixels, and 3:2 and 4:3 differ by 0.12
 
 LeftOut = tuple[Path, str]
-"""A photo, and why it is not in the database."""
+"""A photo that is not in the database, and the reason."""
 
 
 @dataclass(frozen=True)
 class PhotoLens:
-    """The lens that was found in a photo, and what took it."""
+    """The lens of a photo, and the camera that took it."""
 
     path: Path
     height: int
@@ -36,29 +36,31 @@ class PhotoLens:
 
     @property
     def aspect(self) -> float:
-        """Long side over short side, as lensfun counts: between the outermost pixel centres."""
+        """Long side over short side, between the outermost pixel centres as in lensfun."""
         long, short = max(self.height, self.width), min(self.height, self.width)
         return (long - 1) / (short - 1)
 
 
 @dataclass(frozen=True)
 class LensfunExport:
-    """A database, and what did not go into it."""
+    """A database, and the photos that are not in it."""
 
     xml: str | None
-    """None where no photo was left."""
+    """None if no photo could be used."""
     left_out: tuple[LeftOut, ...]
 
 
 def lensfun_database(
     photos: Sequence[PhotoLens], crop_factor: float | None = None, mount: str | None = None
 ) -> LensfunExport:
-    """One `<lens>` a camera and lens, one `<distortion>` a focal length, fitted to all its photos.
+    """A database with one `<lens>` per camera and lens, and one `<distortion>` per focal length.
+
+    Each distortion is fitted to all photos of its focal length.
 
     Args:
-        crop_factor: the camera's; None takes the median of what the photos' EXIF says.
-        mount: lensfun's name of the camera's mount. None: "Generic", or, for a lens that has no
-            name, a mount of its own together with the camera that has it.
+        crop_factor: of the camera; None uses the median of the values in the photos' EXIF.
+        mount: lensfun's name of the camera's mount. None uses "Generic"; for a lens without a name
+            it uses a new mount, and adds a camera with this mount.
     """
     root = ET.Element("lensdatabase", version="1")
     left_out: list[LeftOut] = []
@@ -67,7 +69,7 @@ def lensfun_database(
         left_out += rest
         crop = crop_factor or _median_crop_factor(usable)
         if crop is None:
-            reason = "no crop factor in the EXIF of this lens's photos; --crop-factor gives it"
+            reason = "no crop factor in the EXIF of this lens's photos: give the crop factor"
             left_out += [(photo.path, reason) for photo in usable]
         elif usable:
             _add_lens(root, usable, crop, mount)
@@ -93,16 +95,19 @@ def _grouped(
 
 
 def _of_one_shape(photos: Sequence[PhotoLens]) -> tuple[list[PhotoLens], list[LeftOut]]:
-    """The photos whose curve can be read and whose corners are those of the lens.
+    """The photos of the most common aspect whose lens does not fold; the others, with reasons.
 
-    Those of another aspect than most were cropped: in their units the lens is another.
+    A photo of another aspect was cropped: its corners are not at the same radius of the lens.
     """
     shapes = Counter(round(photo.aspect, 2) for photo in photos)
     commonest = max(shapes, key=lambda shape: shapes[shape])
     usable, left_out = [], []
     for photo in photos:
         if abs(photo.aspect / commonest - 1) > _SAME_ASPECT:
-            reason = f"its sides are {photo.aspect:.2f}:1, of most with its lens {commonest:.2f}:1"
+            reason = (
+                f"its aspect is {photo.aspect:.2f}:1, but most photos of its lens have "
+                f"{commonest:.2f}:1"
+            )
             left_out.append((photo.path, reason))
         elif radial_curve(photo.params, photo.height, photo.width) is None:
             left_out.append((photo.path, "its lens folds inside the photo"))
@@ -145,7 +150,7 @@ def _add_lens(
 
 
 def _own_mount(camera: str) -> str:
-    """A mount that no other camera has. lensfun's users know a fixed lens by its small letter."""
+    """A mount that no other camera has. In lensfun, mounts of fixed lenses start in lower case."""
     return "fixed" + "".join(filter(str.isalnum, camera))
 
 
@@ -159,7 +164,7 @@ def _add_comment(parent: ET.Element, text: str) -> None:
 
 
 def _fit(photos: Sequence[PhotoLens]) -> tuple[LensfunFit, tuple[int, int]]:
-    """The fit, and the (width, height) of the largest photo, whose pixels its errors are in."""
+    """The fit, and the (width, height) of the largest photo. Errors are in pixels of this photo."""
     largest = max(photos, key=lambda photo: photo.height * photo.width)
     curves = [radial_curve(photo.params, photo.height, photo.width) for photo in photos]
     known = [curve for curve in curves if curve is not None]
@@ -167,21 +172,22 @@ def _fit(photos: Sequence[PhotoLens]) -> tuple[LensfunFit, tuple[int, int]]:
 
 
 def _quality(fit: LensfunFit, size: tuple[int, int], photos: Sequence[PhotoLens]) -> str:
+    """The errors of a fit, as a comment in the database."""
     count = "1 photo" if len(photos) == 1 else f"{len(photos)} photos"
     spread = (
-        "unknown, as it takes two photos"
+        "unknown (at least two photos are needed)"
         if fit.spread_pct is None
         else f"{fit.spread_pct:.2f} % (standard deviation over the photos)"
     )
     return (
-        f"{count}; {fit.model} is within {fit.rms_px:.2f} px rms, {fit.max_px:.2f} px at most, of "
-        f"the median lens at {size[0]} x {size[1]}; distortion at the corner "
+        f"{count}; {fit.model} differs from the median lens by {fit.rms_px:.2f} px rms, "
+        f"{fit.max_px:.2f} px at most, at {size[0]} x {size[1]}; distortion at the corner "
         f"{fit.corner_pct:+.2f} %, spread {spread}"
     )
 
 
 def _dropped(photos: Sequence[PhotoLens]) -> str:
-    """What the models have no term for, as medians over the photos, in px of each.
+    """The parts of the lens that lensfun's models lack: medians over the photos, each in its px.
 
     A tangential term moves a corner, at radius 1, by at most `3 |P|`.
     """
@@ -192,6 +198,6 @@ def _dropped(photos: Sequence[PhotoLens]) -> str:
         rows.append((half * math.hypot(dcx, dcy), half * 3 * math.hypot(p1, p2)))
     offset, tangential = (statistics.median(column) for column in zip(*rows, strict=True))
     return (
-        f"left out, as lensfun cannot hold it: an optical centre {offset:.1f} px off the middle, "
-        f"tangential terms of up to {tangential:.1f} px at a corner (medians)"
+        f"not supported by lensfun, and left out: an optical centre {offset:.1f} px from the "
+        f"middle, tangential terms of up to {tangential:.1f} px at a corner (medians)"
     )

@@ -1,15 +1,15 @@
-"""Radial curves of lenses, and the lensfun model that comes nearest to them.
+"""Radial curves of lenses, and the lensfun model that fits them best.
 
-lensfun maps as we do, from the corrected radius to the photo's, about the centre of the frame, with
-half the short side (between pixel centres) as its unit:
+lensfun maps corrected radii `Ru` to radii `Rd` of the photo, as this package does. Radii start at
+the centre of the frame, and their unit is half the short side (between pixel centres):
 
     ptlens   Rd = Ru (a Ru³ + b Ru² + c Ru + 1 − a − b − c)
     poly5    Rd = Ru (1 + k1 Ru² + k2 Ru⁴)
 
-Source: lensfun's manual, `lfDistortionModel`, and the comments of its `modifier.cpp`. ptlens keeps
-the radius 1 where it is. Both leave the zoom to whoever corrects the photo (lensfun 0.3 even scales
-ptlens so that its slope at the centre is 1), so only the shape of a curve is fitted. As polynomials
-with a free zoom both models are linear in their coefficients.
+Source: lensfun's manual, `lfDistortionModel`, and the comments of its `modifier.cpp`. ptlens maps
+the radius 1 to itself. The zoom is not part of the models: the correcting program chooses it
+(lensfun 0.3 even scales ptlens to a slope of 1 at the centre). Only the shape of a curve is
+therefore fitted. As polynomials with a free zoom, both models are linear in their coefficients.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _LATTICE = (41, 41)  # of a quarter of the frame
 
 @dataclass(frozen=True)
 class RadialCurve:
-    """The radial part of a photo's lens, zoomed so that the radius 1 stays where it is."""
+    """The radial part of a photo's lens, zoomed so that the radius 1 is mapped to itself."""
 
     coefficients: tuple[float, float, float, float]
-    """Of `x, x³, x⁵, x⁷`: photo radius by corrected radius, both in half short sides."""
+    """Of `x, x³, x⁵, x⁷`: photo radius as a function of corrected radius, in half short sides."""
     corner: float
     """Corrected radius of the corner of the corrected frame, at that zoom."""
 
@@ -48,21 +48,23 @@ class RadialCurve:
 
 @dataclass(frozen=True)
 class LensfunFit:
-    """A lens in one of lensfun's models, and how well it is known."""
+    """A lens in one of lensfun's models, and the errors of the fit."""
 
     model: Model
     terms: dict[str, float]
+    """The model's coefficients by name."""
     rms_px: float
-    """Over the frame, between the model and the median of the photos' curves."""
+    """Root mean square over the frame of the model minus the median of the photos' curves."""
     max_px: float
+    """Largest absolute value of this difference."""
     corner_pct: float
-    """How far the median curve moves the corner of the corrected frame, in % of its radius."""
+    """Median displacement of the corner of the corrected frame, in % of its radius."""
     spread_pct: float | None
-    """Standard deviation of that over the photos; None for a single photo."""
+    """Standard deviation of this displacement over the photos; None for a single photo."""
 
 
 def radial_curve(params: Sequence[float], height: int, width: int) -> RadialCurve | None:
-    """The curve of the lens `params [8]` of a photo, its centre and tangential terms left out.
+    """The curve of the lens `params [8]` of a photo, without its centre and tangential terms.
 
     None if the lens folds before it reaches the middle of the photo's long edge.
     """
@@ -76,7 +78,7 @@ def radial_curve(params: Sequence[float], height: int, width: int) -> RadialCurv
         return None
     still = float(np.interp(1.0, reads[:rising], at[:rising]))
     terms = tuple(k * still * (still / corner) ** p for k, p in ((1, 0), (k1, 2), (k2, 4), (k3, 6)))
-    total = sum(terms)  # 1 but for the table's steps; exactly 1 afterwards
+    total = sum(terms)  # 1 within the table's precision; divided by it, exactly 1
     a, b, c, d = (term / total for term in terms)
     return RadialCurve((a, b, c, d), corner / s / still)
 
@@ -87,7 +89,7 @@ def frame_corner(height: int, width: int) -> float:
 
 
 def fit_lensfun(curves: Sequence[RadialCurve], height: int, width: int) -> LensfunFit:
-    """The better of the two models for the median of some curves, over a frame of one size."""
+    """Fits both models to the median of the curves over a frame, and returns the better fit."""
     corner = float(np.median([curve.corner for curve in curves]))
     radii = _frame_radii(height, width) * corner / frame_corner(height, width)
     median = np.median([curve(radii) for curve in curves], axis=0)
@@ -111,7 +113,7 @@ def fit_lensfun(curves: Sequence[RadialCurve], height: int, width: int) -> Lensf
 
 
 def _frame_radii(height: int, width: int) -> Array:
-    """Radii of evenly spread pixels, so that a fit weighs each by its share of the frame."""
+    """Radii of evenly spread pixels: a fit gives each radius the weight of its share of pixels."""
     short = min(height, width) - 1
     x, y = np.meshgrid(
         np.linspace(0, (width - 1) / short, _LATTICE[1]),
@@ -136,7 +138,7 @@ def _polynomial(radii: Array, terms: Array, powers: tuple[int, ...]) -> Array:
 
 
 def _ptlens_terms(terms: Array) -> dict[str, float]:
-    """Zoomed by the radius that reads 1, at which the four coefficients add up to 1."""
+    """`a, b, c` of ptlens: zoomed so that the radius 1 maps to 1 (the coefficients sum to 1)."""
     still = 1.0
     for _ in range(20):  # Newton's method; the curves cross 1 near 1, rising
         value = float(_polynomial(np.array(still), terms, (1, 2, 3, 4)))
@@ -149,6 +151,6 @@ def _ptlens_terms(terms: Array) -> dict[str, float]:
 
 
 def _poly5_terms(terms: Array) -> dict[str, float]:
-    """Zoomed so that the slope at the centre is 1."""
+    """`k1, k2` of poly5: zoomed so that the slope at the centre is 1."""
     slope, cubic, quintic = map(float, terms)
     return {"k1": cubic / slope**3, "k2": quintic / slope**5}

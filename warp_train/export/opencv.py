@@ -1,4 +1,4 @@
-"""A photo's lens as OpenCV's numbers."""
+"""Converts a photo's lens to OpenCV's camera matrices and coefficients."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Tensor
 
 
 class OpenCVLens(TypedDict):
-    """What `cv2.undistort(photo, camera_matrix, dist_coeffs, None, new_camera_matrix)` takes."""
+    """Arguments of `cv2.undistort(photo, camera_matrix, dist_coeffs, None, new_camera_matrix)`."""
 
     image_width: int
     image_height: int
     camera_matrix: list[list[float]]
-    """3 × 3. Its focal length is half the diagonal: a unit, not a measurement."""
+    """3 × 3. Its focal length is half the diagonal: the model's unit, not a measured value."""
     dist_coeffs: list[float]
     """`[k1, k2, p1, p2, k3]`, OpenCV's order."""
     new_camera_matrix: list[list[float]]
-    """3 × 3, of the corrected photo: the zoom `s` is in its focal length."""
+    """3 × 3, of the corrected photo: its focal length includes the zoom `s`."""
 
 
 def opencv_lens(params: Tensor, height: int, width: int) -> OpenCVLens:
-    """The lens `params [8]` of a photo of `height` × `width`, upright.
+    """The lens `params [8]` of an upright photo of `height` × `width` px, in OpenCV's model.
 
-    The two models are one (see `warp_train.geometry.lens_grid`): with `D` the diagonal between the
-    outermost pixel centres, focal length `D/2` in, `s·D/2` out, and the principal point
-    `(W-1)/2 + dcx·D/2`, `(H-1)/2 + dcy·D/2`.
+    Both models are the same (see `warp_train.geometry.lens_grid`). With `D` the diagonal between
+    the outermost pixel centres, the focal length is `D/2` for the photo and `s·D/2` for the
+    corrected photo, and the principal point is `(W-1)/2 + dcx·D/2`, `(H-1)/2 + dcy·D/2`.
     """
     k1, k2, k3, p1, p2, dcx, dcy, s = params.tolist()
     half = math.hypot(width - 1, height - 1) / 2
