@@ -50,5 +50,5 @@ def test_a_photo_warped_by_its_grid_is_its_target(tmp_path: Path) -> None:
 
 
 def test_it_is_for_photos_only() -> None:
-    with pytest.raises(ValueError, match="local_warp is of use to source 'photos' only"):
+    with pytest.raises(ValueError, match="local_warp applies only to source 'photos'"):
         DataConfig(local_warp=0.01)

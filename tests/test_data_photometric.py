@@ -84,5 +84,5 @@ def test_each_change_is_what_it_says():
 
 
 def test_only_photos_and_pairs_have_looks():
-    with pytest.raises(ValueError, match=r"data\.photometric is of use to 'photos' and 'pairs'"):
+    with pytest.raises(ValueError, match=r"data\.photometric applies only to sources 'photos' and"):
         DataConfig(source="scenes", photometric=0.5)

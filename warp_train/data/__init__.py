@@ -1,4 +1,4 @@
-"""Samples: where they come from, what bends them, and the order in which they are trained on."""
+"""Samples: their sources, the lenses that bend them, and the order of training."""
 
 import lazy_loader
 

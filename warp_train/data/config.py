@@ -14,37 +14,39 @@ NonNegative = Annotated[float, Field(ge=0)]
 class LensConfig(Section):
     """The distribution that `scenes` and `photos` draw their lenses from.
 
-    The radial curve is `1 + bend·r² + m·4(r² − r⁴) + w·20.8(r²/2 − 3r⁴/2 + r⁶)`: the last two
-    vanish at the corner, so that `bend` alone says how far a corner moves. Every value is drawn
-    uniformly; a lens that folds, or nearly does, is redrawn. Real lenses: bend within ±0.15;
-    action cameras and ultra-wide phones: within ±0.35.
+    The radial curve is `1 + bend·r² + m·4(r² − r⁴) + w·20.8(r²/2 − 3r⁴/2 + r⁶)`. The last two
+    terms vanish at the corner, so `bend` alone is the displacement of a corner. Every value is
+    drawn uniformly. A lens that folds, or nearly folds, is drawn again. Real lenses have a bend
+    within ±0.15, action cameras and ultra-wide phones within ±0.35.
     """
 
     bend: tuple[float, float] = (-0.35, 0.35)
-    """Signed radial displacement at a corner (radius 1) of the corrected frame's lens, as a
-    fraction of the radius; negative mends barrel, positive pincushion. −0.5 … 0.6, low <= high."""
+    """[low, high] of the signed radial displacement at a corner of the corrected frame (radius 1),
+    as a fraction of the radius. Negative values correct barrel distortion, positive ones
+    pincushion. −0.5 … 0.6, low <= high."""
 
     early: tuple[float, float] = (0.0, 0.3)
-    """Share of `bend` added to `m`: how much sooner than r² the bend sets in, which ties k1 and k2
-    together as real lenses do. −1 … 1, low <= high."""
+    """[low, high] of the share of `bend` that is added to `m`. A positive share displaces points
+    half way to the corner more than r² would; it correlates k1 and k2 as in real lenses.
+    −1 … 1, low <= high."""
 
     moustache: Annotated[float, Field(ge=0, le=0.2)] = 0.02
-    """Largest part of `m` that does not depend on the bend: displacement half way to the corner
-    that is undone at the corner, as a fraction of the radius. 0 … 0.2."""
+    """Largest part of `m` that does not depend on `bend`: a displacement half way to the corner
+    that vanishes at the corner, as a fraction of the radius. 0 … 0.2."""
 
     ripple: Annotated[float, Field(ge=0, le=0.05)] = 0.004
     """Largest third-order displacement `w`, as a fraction of the radius. 0 … 0.05."""
 
     tangential: Annotated[float, Field(ge=0, le=0.1)] = 0.002
-    """Largest |p1| and |p2|: a tilted element, in units of the half diagonal. 0 … 0.1."""
+    """Largest |p1| and |p2|, in half diagonals: the effect of a tilted lens element. 0 … 0.1."""
 
     decentre: Annotated[float, Field(ge=0, le=0.2)] = 0.01
-    """Largest |dcx| and |dcy|: the lens's axis off the frame's centre, in half diagonals.
-    0 … 0.2."""
+    """Largest |dcx| and |dcy|: distance of the lens's axis from the frame's centre, in half
+    diagonals. 0 … 0.2."""
 
     min_det: Annotated[float, Field(ge=0.05, le=0.9)] = 0.3
-    """Smallest allowed local area change of the backward map in the frame; 0 would be a fold.
-    0.05 … 0.9."""
+    """Smallest allowed local area ratio (Jacobian determinant) of the backward map in the frame;
+    0 would be a fold. 0.05 … 0.9."""
 
     @field_validator("bend", "early")
     @classmethod
@@ -66,37 +68,38 @@ MakerNames = tuple[Annotated[str, Field(pattern=r"\w")], ...]
 
 
 class LensfunConfig(Section):
-    """Which of lensfun's calibrations bend `scenes` and `photos`. Rectilinear lenses only.
+    """The lensfun calibrations that bend `scenes` and `photos`. Rectilinear lenses only.
 
-    A maker is named as lensfun does, in any case, or by some of its words in their order: `zeiss`
-    is also Carl Zeiss. A name that it does not have is an error.
+    A maker's name is lensfun's, or some successive words of it, in upper or lower case: `zeiss`
+    includes Carl Zeiss. A name that matches no maker is an error.
     """
 
     focal: tuple[float, float] = (8.0, 35.0)
-    """Focal lengths in mm as on a full frame (real focal length x crop factor), both included:
-    wide lenses bend the most. 1 … 3000, low <= high."""
+    """[low, high] of the focal length in mm as on a full frame (real focal length x crop factor),
+    both included. Wide lenses distort the most. 1 … 3000, low <= high."""
 
     crop: tuple[float, float] = (0.5, 10.0)
-    """Crop factors of the cameras that the lenses were calibrated on, both included: 1 full frame,
-    about 1.5 APS-C, 2 Four Thirds, 4 … 8 compacts and phones. 0.1 … 20, low <= high."""
+    """[low, high] of the crop factor of the cameras that the lenses were calibrated on, both
+    included: 1 is full frame, about 1.5 APS-C, 2 Four Thirds, 4 … 8 compacts and phones.
+    0.1 … 20, low <= high."""
 
     makers: MakerNames = ()
-    """Lenses of these makers only; empty: all makers."""
+    """Only lenses of these makers are used; empty: all makers."""
 
     exclude_makers: MakerNames = ()
-    """Lenses of these makers neither in training nor in validation."""
+    """Lenses of these makers are used neither in training nor in validation."""
 
     val_makers: MakerNames = ()
-    """Makers whose lenses bend all validation samples and no training sample, so that every
-    validation lens is new; `makers` does not restrict them. Empty: the same lenses in both."""
+    """Makers whose lenses bend all validation samples and no training sample, so that validation
+    uses only unseen lenses; `makers` does not restrict them. Empty: the same lenses in both."""
 
     real_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of samples with the calibration as it stands; the others amplify it. 0 … 1."""
+    """Share of samples with an unchanged calibration; in the others it is amplified. 0 … 1."""
 
     amplify: tuple[float, float] = (1.0, 1.0)
-    """Span of the factor that multiplies a calibration's distortion terms, drawn uniformly in its
-    logarithm: 2 … 6 makes action cameras and ultra-wide phones of ordinary lenses. A lens that
-    folds, or nearly does, is redrawn. 0.1 … 10, low <= high."""
+    """[low, high] of the factor that multiplies a calibration's distortion terms; its logarithm is
+    drawn uniformly. With 2 … 6, ordinary lenses distort like action cameras and ultra-wide phones.
+    A lens that folds, or nearly folds, is drawn again. 0.1 … 10, low <= high."""
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
@@ -112,23 +115,24 @@ class LensfunConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the samples come from."""
+    """The source of the samples, and how they are prepared for training."""
 
     source: Literal["scenes", "photos", "pairs", "external"] = "scenes"
     """`scenes`: drawn on the fly, needs no files; `photos`: any folder of straight photos, bent on
     the fly; `pairs`: distorted and corrected photos; `external`: your own loaders."""
 
     root: Path | None = None
-    """Folder of the training files (`photos`, `pairs`; searched in depth), or for `pairs` a .csv or
-    .jsonl manifest. A folder that holds manifest.csv or manifest.jsonl uses it, and one that
-    `warp-train prepare` has written is trained from as it is."""
+    """Folder of the training files (`photos`, `pairs`; with all subfolders), or for `pairs` a .csv
+    or .jsonl manifest. If the folder contains manifest.csv or manifest.jsonl, that manifest is
+    used. It may also be a folder that `warp-train prepare` has written."""
 
     val_root: Path | None = None
-    """Same for validation. Without it, `val_fraction` of the groups in `root` is held out."""
+    """The same for validation. null: `val_fraction` of the groups in `root` are held out."""
 
     warps: Path | None = None
-    """File of lenses for `pairs`, by image id, as `warp-train recover` writes it: every pair that
-    it is sure of gets its exact warp. It goes before the lens columns of a manifest."""
+    """File of lenses for `pairs`, by image id, as `warp-train recover` writes it. It gives every
+    pair whose warp was recovered reliably its exact warp, and has precedence over the lens columns
+    of a manifest."""
 
     external: ModuleFunction | None = None
     """`module:function` that returns (train_loader, val_loader); the working directory is
@@ -138,54 +142,59 @@ class DataConfig(Section):
         128,
         192,
     )
-    """[height, width] in pixels that the network trains on, 32 … 4096 each."""
+    """[height, width] of the training frames in pixels, 32 … 4096 each."""
 
     workers: Annotated[int, Field(ge=0, le=256)] = 2
     """Loading processes per training process; 0 loads in the training process itself."""
 
     train_samples: Annotated[int, Field(ge=1)] = 4096
-    """Drawn scenes that count as one epoch (`scenes` only)."""
+    """Number of drawn scenes in an epoch (`scenes` only), >= 1."""
 
     val_samples: Annotated[int, Field(ge=1)] = 256
-    """Drawn scenes to validate on; for the other sources, at most so many."""
+    """Number of drawn scenes to validate on; for the other sources, the largest number of
+    validation samples. >= 1."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the groups (houses, shoots) held out when there is no `val_root`. 0 < x < 1."""
 
     flip: bool = True
-    """Mirror half of the training photos and pairs left to right, the lens along with them."""
+    """Mirror half of the training photos and pairs left to right, together with their lenses."""
 
     photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the training photos and pairs that get another look, as if another camera had taken
-    them: tone, colour cast, some grey, blurred, noisy or compressed as JPEG. 0 … 1."""
+    """Share of the training photos and pairs that are changed to look like photos of another
+    camera: all in tone and colour cast, some also turned grey, blurred, made noisy or compressed
+    as JPEG. 0 … 1."""
 
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Training stops when more than this share of an epoch's files could not be read. 0 … 1."""
+    """Training stops when more than this share of an epoch's files cannot be read. 0 … 1."""
 
     lens: LensConfig = LensConfig()
     """The lenses that bend `scenes` and `photos`."""
 
     lenses: Literal["analytic", "lensfun"] = "analytic"
-    """`analytic`: drawn as `lens` says; `lensfun`: calibrations of real lenses, chosen as `lensfun`
-    says (needs the extra `lensfun`), with the tangential, decentre and min_det of `lens`."""
+    """`analytic`: drawn from the distribution in the section `lens`; `lensfun`: calibrations of
+    real lenses, selected by the section `lensfun`, with `tangential`, `decentre` and `min_det` of
+    the section `lens` (needs `pip install 'warp_train[lensfun]'`)."""
 
     local_warp: Annotated[float, Field(ge=0, le=0.03)] = 0.0
-    """Longest displacement of a smooth random warp on top of the lens of `photos`, in half
-    diagonals: something for the residual to learn. 0 … 0.03."""
+    """Longest displacement, in half diagonals, of a smooth random warp on top of the lens of
+    `photos`. It gives the residual head something to learn. 0 … 0.03."""
 
     lensfun: LensfunConfig = LensfunConfig()
-    """Which calibrations; only with `lenses: lensfun`."""
+    """The calibrations to draw from; only with `lenses: lensfun`."""
 
     @property
     def files_root(self) -> Path:
-        """`root`, which a source over files always has."""
+        """`root`, which is never None for `photos` and `pairs`."""
         assert self.root is not None
         return self.root
 
     @property
     def shown(self) -> float:
-        """Share of a photo's sides that a frame shows in the mean, roughly. Of `photos` it is a
-        part: a random crop, with room around it for what the lens reads."""
+        """Rough mean of a frame's sides as a share of the photo's sides, 0 < x <= 1.
+
+        Below 1 for `photos`, whose frames are random crops with a margin for what the lens reads.
+        """
         return 0.8 if self.source == "photos" else 1.0
 
     @model_validator(mode="after")
@@ -193,28 +202,32 @@ class DataConfig(Section):
         if self.source in ("photos", "pairs") and self.root is None:
             raise ValueError(f"source '{self.source}' needs data.root, a folder")
         if self.source != "pairs" and self.warps is not None:
-            raise ValueError(f"data.warps is of use to source 'pairs' only, got '{self.source}'")
+            raise ValueError(f"data.warps applies only to source 'pairs', got '{self.source}'")
         if self.source == "external" and self.external is None:
             raise ValueError("source 'external' needs data.external, a 'module:function'")
         if self.source not in ("photos", "pairs") and self.photometric > 0:
             raise ValueError(
-                f"data.photometric is of use to 'photos' and 'pairs' only, got '{self.source}'"
+                "data.photometric applies only to sources 'photos' and 'pairs', "
+                f"got '{self.source}'"
             )
         if self.source != "photos" and self.local_warp > 0:
             raise ValueError(
-                f"data.local_warp is of use to source 'photos' only, got '{self.source}'"
+                f"data.local_warp applies only to source 'photos', got '{self.source}'"
             )
         if self.lenses == "lensfun":
             self._uses_lensfun()
         elif self.lensfun != LensfunConfig():
-            raise ValueError("data.lensfun is given, but only data.lenses: lensfun uses it")
+            raise ValueError("data.lensfun has no effect without data.lenses: lensfun")
         return self
 
     def _uses_lensfun(self) -> None:
         if self.source not in ("scenes", "photos"):
             raise ValueError(
-                f"data.lenses: lensfun bends 'scenes' and 'photos', got source '{self.source}'"
+                "data.lenses: lensfun applies only to 'scenes' and 'photos', "
+                f"got source '{self.source}'"
             )
         for name in ("bend", "early", "moustache", "ripple"):
             if getattr(self.lens, name) != getattr(LensConfig(), name):
-                raise ValueError(f"data.lens.{name} is of no use with data.lenses: lensfun")
+                raise ValueError(
+                    f"data.lens.{name} has no effect with data.lenses: lensfun; remove it"
+                )

@@ -1,4 +1,4 @@
-"""The lenses of a recipe: drawn, or real calibrations."""
+"""The lenses of a recipe: drawn from a distribution, or real calibrations."""
 
 from warp_train.data.config import DataConfig
 from warp_train.data.lenses import AnalyticLenses, LensSampler
@@ -6,10 +6,10 @@ from warp_train.data.lensfun_lenses import lensfun_lenses
 
 
 def lens_samplers(config: DataConfig) -> tuple[LensSampler, LensSampler]:
-    """The lenses that bend the training and the validation samples, as `data.lenses` names them.
+    """The lens samplers of the training and of the validation samples, as set by `data.lenses`.
 
     Raises:
-        WarpTrainError: lensfun is not installed, or has no lens of that kind.
+        WarpTrainError: lensfun is not installed, or no calibration meets `data.lensfun`.
     """
     if config.lenses == "lensfun":
         return lensfun_lenses(config.lensfun, config.lens)

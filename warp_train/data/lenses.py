@@ -1,7 +1,7 @@
-"""Brown–Conrady lenses in numpy: drawing them, and inverting them on a whole frame.
+"""Brown–Conrady lenses in numpy: random lenses, and the inverse map of a complete frame.
 
-The formula is that of `warp_train.geometry`; here it runs in loading processes on a few hundred
-points a sample, where torch's per-call cost would exceed the arithmetic.
+The formula is the one in `warp_train.geometry`. Here it is evaluated in loading processes at a few
+hundred points per sample, where the overhead of a torch call would exceed the arithmetic.
 """
 
 from dataclasses import dataclass
@@ -19,29 +19,30 @@ Points = tuple[Array, Array]
 
 _SHAPE_DRAWS = 8
 _BEND_DRAWS = 400
-_TOUCH = 1 - 1e-5  # of the half frame: a hair inside, so that float32 never reads outside
+_TOUCH = 1 - 1e-5  # of the half frame: slightly inside, so that float32 rounding stays inside
 _RADII = np.linspace(0.0, 2.0, 101)
-_MIN_SLOPE = 0.2  # of the radial curve, out to where the input frame's corner is read from
+_MIN_SLOPE = 0.2  # of the radial curve, from the centre to the radius that reads the input's corner
 _NODES = 41
 _NEWTON_STEPS = 3
-_SMALL_STEP = 2e-5  # in half diagonals: what is left after it is its square, times a few
+_SMALL_STEP = 2e-5  # in half diagonals: the error after such a step is a few times its square
 
 
 class LensSampler(Protocol):
-    """What `scenes` and `photos` draw their lenses from; goes to loading processes by pickle."""
+    """The distribution that `scenes` and `photos` draw lenses from. It must be picklable, since
+    loading processes receive it by pickle."""
 
     def sample(self, rng: np.random.Generator, height: int, width: int) -> Array:
         """A lens `[k1, k2, k3, p1, p2, dcx, dcy, s]` (float64) for frames of that size.
 
-        A pure function of the generator's state. The frame as the lens bends it just covers the
-        corrected one. Raises WarpTrainError where practically no lens can be drawn.
+        A pure function of the generator's state. The lens's `s` is such that the distorted frame
+        just covers the corrected one. Raises WarpTrainError if practically every draw is rejected.
         """
         ...
 
 
 @dataclass(frozen=True)
 class AnalyticLenses:
-    """The distribution that a recipe states as `data.lens`."""
+    """The distribution in a recipe's section `data.lens`."""
 
     config: LensConfig
 
@@ -57,7 +58,7 @@ def half_extent(height: int, width: int) -> tuple[float, float]:
 
 
 def backward_map(params: Array, x: Array, y: Array) -> Points:
-    """Where corrected points (lens units) are read in the input (lens units)."""
+    """Position in the input at which each corrected point is read, both in lens units."""
     _, _, _, p1, p2, cx, cy, s = params
     ux, uy = (x - cx) / s, (y - cy) / s
     r2, gain = _gain(params, ux, uy)
@@ -71,7 +72,7 @@ def _radial(params: Array, r2: Array) -> Array:
 
 
 def _gain(params: Array, ux: Array, uy: Array) -> tuple[Array, Array]:
-    """`r²`, and the factor that `u` has in the source."""
+    """`r²`, and the factor of `u` in the source position."""
     r2 = ux * ux + uy * uy
     return r2, _radial(params, r2) + 2 * (params[4] * ux + params[3] * uy)
 
@@ -79,7 +80,8 @@ def _gain(params: Array, ux: Array, uy: Array) -> tuple[Array, Array]:
 def _jacobian(
     params: Array, ux: Array, uy: Array, r2: Array, both: Array
 ) -> tuple[Array, Array, Array]:
-    """Derivative of the source by `u`, a symmetric matrix: (xx, xy, yy). See `_gain`."""
+    """Derivative of the source by `u`, a symmetric matrix: (xx, xy, yy). `r2, both` is `_gain`'s
+    result."""
     k1, k2, k3, p1, p2 = params[:5]
     slope = 2 * k1 + r2 * (4 * k2 + r2 * (6 * k3))
     cross = ux * uy * slope + 2 * (p1 * ux + p2 * uy)
@@ -87,7 +89,7 @@ def _jacobian(
 
 
 def min_determinant(params: Array, height: int, width: int) -> float:
-    """Smallest area change of the backward map over the corrected frame; 1 for identity."""
+    """Smallest local area ratio of the backward map in the corrected frame; 1 for the identity."""
     x, y = _lattice(height, width)
     s = params[7]
     ux, uy = (x - params[5]) / s, (y - params[6]) / s
@@ -113,21 +115,22 @@ def _border(height: int, width: int) -> Points:
 
 
 def _reach(params: Array, height: int, width: int) -> float:
-    """How far out the corrected frame reads, 1 being exactly the input's border."""
+    """Farthest position that the corrected frame is read at; 1 is exactly the input's border."""
     ax, ay = half_extent(height, width)
     sx, sy = backward_map(params, *_border(height, width))
     return float(max(np.abs(sx).max() / ax, np.abs(sy).max() / ay))
 
 
 def solve_scale(params: Array, height: int, width: int) -> Array | None:
-    """The lens with `s` such that the input just covers the corrected frame, or None."""
+    """The lens with the `s` at which the input just covers the corrected frame, or None if no such
+    `s` is found. Secant method in the logarithm of `s`."""
     lens: Array = params.copy()
     previous: tuple[float, float] | None = None
     for _ in range(24):
         log_s, error = float(np.log(lens[7])), float(np.log(_reach(lens, height, width) / _TOUCH))
         if abs(error) < 1e-7:
             return lens
-        if previous is not None and log_s == previous[0]:  # held at the largest or smallest scale
+        if previous is not None and log_s == previous[0]:  # clipped at the largest or smallest s
             return None
         slope = -1.0 if previous is None else (error - previous[1]) / (log_s - previous[0])
         if not -20 < slope < -0.02:  # a kink, or a curve about to fold
@@ -138,7 +141,8 @@ def solve_scale(params: Array, height: int, width: int) -> Array | None:
 
 
 def reaches_corner(params: Array) -> bool:
-    """Whether the radial curve rises steadily out to the input's farthest corner."""
+    """Whether the radial curve rises with at least `_MIN_SLOPE` up to the input's farthest corner.
+    Such a lens can be inverted on the complete input frame."""
     r2 = _RADII * _RADII
     k1, k2, k3 = params[:3]
     slope = 1 + r2 * (3 * k1 + r2 * (5 * k2 + r2 * 7 * k3))
@@ -149,7 +153,13 @@ def reaches_corner(params: Array) -> bool:
 
 
 def usable_lens(params: Array, height: int, width: int, min_det: float) -> Array | None:
-    """The lens with its scale solved; None where it folds, nearly does, or cannot be inverted."""
+    """The lens with `s` solved; None if it folds, nearly folds or cannot be inverted.
+
+    Args:
+        params: the lens; its `s` is the start value.
+        height, width: size of the frame in pixels.
+        min_det: the lens is refused unless its smallest local area ratio in the frame is larger.
+    """
     if not reaches_corner(params):
         return None
     solved = solve_scale(params, height, width)
@@ -158,7 +168,8 @@ def usable_lens(params: Array, height: int, width: int, min_det: float) -> Array
 
 
 def draw_misalignment(rng: np.random.Generator, lens: LensConfig) -> tuple[float, ...]:
-    """Tangential terms and centre `(p1, p2, dcx, dcy)`: a lens that is not quite in line."""
+    """Random `(p1, p2, dcx, dcy)`: the tangential terms and the centre of an imperfectly aligned
+    lens."""
     p = rng.uniform(-1, 1, 2) * lens.tangential
     c = rng.uniform(-1, 1, 2) * lens.decentre
     return (*p, *c)
@@ -172,15 +183,16 @@ def _draw(rng: np.random.Generator, lens: LensConfig, bend: float) -> Array:
 
 
 def sample_lens(rng: np.random.Generator, lens: LensConfig, height: int, width: int) -> Array:
-    """A lens `[k1, k2, k3, p1, p2, dcx, dcy, s]` (float64) from the stated distribution.
+    """A lens `[k1, k2, k3, p1, p2, dcx, dcy, s]` (float64) from the distribution `lens`.
 
-    `s` is solved so that the input frame just covers the corrected one: it is read up to a border
-    and never outside. The backward map's determinant exceeds `lens.min_det` in the whole frame.
-    Raises WarpTrainError when the distribution holds practically no such lens.
+    `s` is solved so that the input frame just covers the corrected one, which is read up to a
+    border of the input and never outside. The determinant of the backward map exceeds
+    `lens.min_det` everywhere in the frame.
+    Raises WarpTrainError if the distribution contains practically no such lens.
     """
     for _ in range(_BEND_DRAWS):
         bend = rng.uniform(*lens.bend)
-        # Redrawing the shape before the bend keeps strong bends as frequent as stated.
+        # A rejected lens gets a new shape first: strong bends must not become rarer.
         for _ in range(_SHAPE_DRAWS):
             params = _draw(rng, lens, bend)
             solved = usable_lens(params, height, width, lens.min_det)
@@ -188,12 +200,12 @@ def sample_lens(rng: np.random.Generator, lens: LensConfig, height: int, width: 
                 return solved
     raise WarpTrainError(
         f"data.lens: no lens without folds found for bend {list(lens.bend)}; "
-        "allow a weaker bend or a smaller min_det"
+        "set a weaker bend or a smaller min_det"
     )
 
 
 def _newton_step(params: Array, u: Points, target: Points) -> Points:
-    """One step towards the `u` that the lens, its centre left out, maps to `target`."""
+    """One Newton step towards the `u` that the lens, without its centre, maps to `target`."""
     ux, uy = u
     p1, p2 = params[3:5]
     r2, gain = _gain(params, ux, uy)
@@ -204,7 +216,7 @@ def _newton_step(params: Array, u: Points, target: Points) -> Points:
 
 
 def _radial_start(params: Array, target: Points) -> Points:
-    """The inverse of the radial part alone, from a table of its first rising stretch."""
+    """The inverse of the radial part alone, from a table of the curve up to its first maximum."""
     curve = _RADII * _radial(params, _RADII * _RADII)
     falls = np.flatnonzero(np.diff(curve) <= 0)
     end = int(falls[0]) + 1 if falls.size else len(curve)
@@ -215,7 +227,7 @@ def _radial_start(params: Array, target: Points) -> Points:
 
 @lru_cache(maxsize=16)
 def _chebyshev(size: int) -> tuple[Array, Array]:
-    """Nodes in -1..1, and the matrix from values there to values at `size` pixel centres.
+    """Nodes in -1..1, and the matrix from values at them to values at `size` pixel centres.
 
     Barycentric interpolation at Chebyshev points of the second kind (Berrut and Trefethen, 2004).
     """
@@ -233,8 +245,9 @@ def _chebyshev(size: int) -> tuple[Array, Array]:
 def inverse_map(params: Array, height: int, width: int) -> Points:
     """Corrected pixel position (x, y), each float32 [H, W], of every pixel of the distorted input.
 
-    Positions are in pixels of the corrected frame and may lie outside it. Newton's method at the
-    nodes, interpolated between them: to about 0.02 px at worst, where a lens nearly folds.
+    Positions are in pixels of the corrected frame and may lie outside it. Newton's method is used
+    at the nodes, with interpolation between them. The error is largest where a lens nearly folds,
+    about 0.02 px.
     """
     ax, ay = half_extent(height, width)
     cx, cy, s = params[5:8]

@@ -1,14 +1,14 @@
-"""The calibrations of lensfun's database: reading them, and choosing by focal length and maker.
+"""The calibrations of lensfun's database, and their selection by focal length, camera and maker.
 
-lensfun maps as we do, from the corrected radius to the photo's, about the centre of the frame, in
-units of half the short side:
+Like this package, lensfun maps the corrected radius `Ru` to the photo's radius `Rd`. Its radii are
+measured from the centre of the frame, in units of half the short side:
 
     ptlens   Rd = Ru (a Ru³ + b Ru² + c Ru + 1 − a − b − c)
     poly3    Rd = Ru (1 − k1 + k1 Ru²)
     poly5    Rd = Ru (1 + k1 Ru² + k2 Ru⁴)
 
-Source: lensfun's manual, `lfDistortionModel`. All three are `Rd = Ru (1 + Σ t_i Ruⁱ)`, i = 0 … 4,
-with `t` linear in the terms.
+Source: lensfun's manual, `lfDistortionModel`. All three have the form
+`Rd = Ru (1 + Σ t_i Ruⁱ)`, i = 0 … 4, where `t` is linear in the model's terms.
 """
 
 import difflib
@@ -26,20 +26,21 @@ class Calibration(NamedTuple):
     """One lens at one focal length."""
 
     maker: str
-    """As lensfun writes it."""
+    """The maker's name in lensfun's spelling."""
     lens: str
     focal: float
-    """In mm as on a full frame: the real one times the crop factor."""
+    """Focal length in mm as on a full frame: the real one times the crop factor."""
     crop: float
+    """Crop factor of the camera."""
     terms: tuple[float, ...]
-    """`t_0 … t_4` of the module's formula, rounded as the database is."""
+    """`t_0 … t_4` of the formula in this module's docstring."""
 
 
 def read_calibrations() -> list[Calibration]:
-    """All rectilinear calibrations that lensfunpy brings along, in an order of their own.
+    """All rectilinear calibrations that are packaged with lensfunpy, sorted.
 
-    Those that users or systems add are left out: they would make a seed mean something else on
-    another machine. Raises WarpTrainError when lensfunpy is not installed.
+    Calibrations that a user or system has added are left out, so that a seed gives the same lenses
+    on every machine. Raises WarpTrainError if lensfunpy is not installed.
     """
     try:
         import lensfunpy
@@ -63,11 +64,13 @@ def read_calibrations() -> list[Calibration]:
 
 
 def model_terms(model: str, terms: Sequence[float]) -> tuple[float, ...]:
-    """`t_0 … t_4` of the module's formula for a model and its three terms, as lensfunpy has them.
+    """`t_0 … t_4` of the formula in this module's docstring.
 
-    `model` is PTLENS, POLY3 or POLY5; terms that it does not have are ignored.
+    Args:
+        model: PTLENS, POLY3 or POLY5.
+        terms: lensfunpy's three terms; those that the model does not use are ignored.
     """
-    a, b, c = (round(float(term), 7) for term in terms)  # single precision's noise is beyond
+    a, b, c = (round(float(term), 7) for term in terms)  # later digits are float32 rounding noise
     if model == "PTLENS":
         return (-a - b - c, c, b, a, 0.0)
     return (-a, 0.0, a, 0.0, 0.0) if model == "POLY3" else (0.0, 0.0, a, 0.0, b)
@@ -76,10 +79,11 @@ def model_terms(model: str, terms: Sequence[float]) -> tuple[float, ...]:
 def split_calibrations(
     found: Sequence[Calibration], config: LensfunConfig
 ) -> tuple[list[Calibration], list[Calibration]]:
-    """The calibrations to train on and to validate on; the same ones without `val_makers`.
+    """The calibrations to train on and to validate on.
 
-    No maker is in both otherwise, and no lens sold under two names. Raises WarpTrainError, naming
-    the keys, for an unknown maker or when nothing is left.
+    Without `val_makers`, both are the same. With it, they share no maker, and no lens that is sold
+    under two names. Raises WarpTrainError, which names the keys, for an unknown maker or if no
+    calibration is left.
     """
     known = Counter(entry.maker for entry in found)
     wanted = _matching("makers", config.makers, known) if config.makers else set(known)
@@ -101,18 +105,20 @@ def split_calibrations(
         val = train
     for use, entries in (("train", train), ("validate", val)):
         if not entries:
-            raise WarpTrainError(f"data.lensfun: no calibration to {use} on: {_choice(config)}")
+            raise WarpTrainError(
+                f"data.lensfun: no calibration is left to {use} on; {_advice(config)}"
+            )
     return train, val
 
 
-def _choice(config: LensfunConfig) -> str:
+def _advice(config: LensfunConfig) -> str:
     keys = ("focal", "crop", "makers", "exclude_makers", "val_makers")
     given = ((name, list(getattr(config, name))) for name in keys)
     return "widen " + ", ".join(f"{name} {value}" for name, value in given if value)
 
 
 def _matching(key: str, names: Iterable[str], known: Counter[str]) -> set[str]:
-    """lensfun's makers that some names stand for."""
+    """The makers in lensfun's spelling that match any of the names."""
     matched: set[str] = set()
     for name in names:
         those = {maker for maker in known if _is_named(maker, name)}
@@ -126,12 +132,12 @@ def _matching(key: str, names: Iterable[str], known: Counter[str]) -> set[str]:
 
 
 def _is_named(maker: str, name: str) -> bool:
-    """Whether the words of the name follow each other in the maker's."""
+    """Whether the words of `name` occur in succession in `maker`, in upper or lower case."""
     return f" {' '.join(name.casefold().split())} " in f" {' '.join(maker.casefold().split())} "
 
 
 def _nearest(name: str, known: Counter[str]) -> list[str]:
-    """Makers that are spelled alike, or else those with the most calibrations."""
+    """Up to three makers with a similar name, or else the three with the most calibrations."""
     folded = {maker.casefold(): maker for maker in known}
     close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
     return [folded[maker] for maker in close] or [maker for maker, _ in known.most_common(3)]

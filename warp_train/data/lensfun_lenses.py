@@ -1,4 +1,4 @@
-"""Lenses as they are: lensfun's calibrations, amplified or not, as Brown–Conrady lenses."""
+"""Real lenses: lensfun's calibrations, amplified or not, as Brown–Conrady lenses."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -14,38 +14,39 @@ from warp_train.runtime.errors import WarpTrainError
 
 _CALIBRATION_DRAWS = 200
 _FACTOR_DRAWS = 8
-_LATTICE = 16  # a side, of a quarter of the frame
+_LATTICE = 16  # points per side of a quarter of the frame
 _TAIL_POINTS = 24
-_TAIL_WEIGHT = 0.05  # of the frame's, for what lies between it and the photo's corner
-_FARTHEST = 2.0  # in frame corners: how far out the photo's corner is looked for
+_TAIL_WEIGHT = 0.05  # weight of all radii beyond the frame, relative to those within it
+_FARTHEST = 2.0  # largest radius of the fit, in radii of the frame's corner
 _ZOOM_STEPS = 60
-_ZOOM_TOLERANCE = 1e-3  # the fit needs the domain, not the last digit: `s` is solved afterwards
+_ZOOM_TOLERANCE = 1e-3  # coarse, since `s` is solved precisely after the fit
 
 
 @dataclass(frozen=True)
 class LensfunLenses:
-    """Calibrations to draw lenses from; a few arrays, so that it is cheap to pickle."""
+    """Calibrations to draw lenses from. It consists of a few arrays, so it is cheap to pickle."""
 
     terms: Array
     """[N, 5]: `Calibration.terms`."""
     cumulative: Array
-    """[N], rising to 1: the chance of each calibration and all before it."""
+    """[N], rising to 1: cumulative chances of the calibrations."""
     amplify: tuple[float, float]
     real_share: float
     lens: LensConfig
-    """Of which `tangential`, `decentre` and `min_det` count."""
+    """Only `tangential`, `decentre` and `min_det` are used."""
 
     def sample(self, rng: np.random.Generator, height: int, width: int) -> Array:
-        """A lens `[k1, k2, k3, p1, p2, dcx, dcy, s]` (float64), nearest to a drawn calibration.
+        """The lens `[k1, k2, k3, p1, p2, dcx, dcy, s]` (float64) nearest to a drawn calibration.
 
-        The calibration's unit is half the short side of the frame, whatever its camera's was.
-        Raises WarpTrainError when practically every draw folds.
+        The calibration is applied in units of half the short side of the frame, even if the frame
+        has another aspect ratio than the calibrated camera. Raises WarpTrainError if practically
+        every lens folds.
         """
         last = len(self.cumulative) - 1
         for _ in range(_CALIBRATION_DRAWS):
             row = min(int(np.searchsorted(self.cumulative, rng.random(), side="right")), last)
             real = rng.random() < self.real_share
-            # Redrawing the factor before the calibration keeps strong lenses as frequent as others.
+            # A rejected lens gets a new factor first: strong calibrations must not become rarer.
             for _ in range(1 if real else _FACTOR_DRAWS):
                 factor = 1.0 if real else float(np.exp(rng.uniform(*np.log(self.amplify))))
                 radial = fit_brown(factor * self.terms[row], height, width)
@@ -58,15 +59,15 @@ class LensfunLenses:
                     return solved
         raise WarpTrainError(
             f"data.lensfun: no lens without folds found for amplify {list(self.amplify)}; "
-            "allow a smaller factor or a smaller data.lens.min_det"
+            "set a smaller factor or a smaller data.lens.min_det"
         )
 
 
 def lensfun_lenses(config: LensfunConfig, lens: LensConfig) -> tuple[LensfunLenses, LensfunLenses]:
-    """The lenses of the training and of the validation samples, read from the database once.
+    """The lenses of the training and of the validation samples; the database is read once.
 
-    Raises WarpTrainError, in one line: lensfunpy is not installed, a maker that lensfun does not
-    have, no calibration left to train or to validate on.
+    Raises WarpTrainError, in one line, if lensfunpy is not installed, a maker is unknown, or no
+    calibration is left to train or to validate on.
     """
     train, val = split_calibrations(read_calibrations(), config)
     return _lenses(train, config, lens), _lenses(val, config, lens)
@@ -83,11 +84,12 @@ def _lenses(
 
 
 def _chances(entries: Collection[Calibration]) -> Array:
-    """[N]: makers by the root of their number of lenses, then lenses alike, then focal lengths.
+    """[N] chances, not normalised.
 
-    The root lies between two evils: drawing lenses alike trains on three or four large makers, and
-    drawing makers alike on the one lens of many a small one. A zoom of twenty calibrations counts
-    as one lens.
+    A maker's chance grows with the square root of its number of lenses; its lenses are equally
+    likely, and so are the calibrations of a lens. The root is a compromise: with equally likely
+    lenses, three or four large makers would dominate; with equally likely makers, the few lenses
+    of small makers would. A zoom lens with twenty calibrations counts as one lens.
     """
     lens_of = [(entry.maker.casefold(), entry.lens) for entry in entries]
     per_lens = Counter(lens_of)
@@ -98,12 +100,18 @@ def _chances(entries: Collection[Calibration]) -> Array:
 def fit_brown(terms: Array, height: int, width: int) -> tuple[float, float, float, float] | None:
     """`(k1, k2, k3, s)` of the Brown–Conrady lens nearest to `Rd = Ru (1 + Σ t_i Ruⁱ)`, or None.
 
-    `terms` [5] go with radii in half short sides, the result with half diagonals of the frame, as
-    everywhere in `warp_train.geometry`.
-    Zoomed so that the photo about covers the corrected frame. With `u = R/s` the source
-    `u (1 + k1 u² + k2 u⁴ + k3 u⁶)` is linear in its coefficients up to the scale of `u`.
-    Least squares over the frame's area, and with little weight on to the photo's corner, whose
-    corrected place is needed to bend a photo. None where the curve folds before that.
+    With `u = R/s`, the source `u (1 + k1 u² + k2 u⁴ + k3 u⁶)` is linear in its coefficients up to
+    the scale of `u`. They are fitted by least squares over the frame's area and, with a small
+    weight, beyond it up to the photo's corner, since bending a photo needs the corrected position
+    of its corner. `s` is such that the photo approximately covers the corrected frame.
+
+    Args:
+        terms: `[5]`, for radii in half short sides of the frame.
+        height, width: size of the frame in pixels.
+
+    Returns:
+        The parameters for radii in half diagonals, as in `warp_train.geometry`; None if no `s` is
+        found or the fitted curve falls at the centre.
     """
     corner = float(np.hypot(width - 1, height - 1)) / (min(height, width) - 1)
     zoom = _covering_zoom(terms, corner)
@@ -130,10 +138,10 @@ def _radial(terms: Array, radii: Array) -> Array:
 
 
 def _covering_zoom(terms: Array, corner: float) -> float | None:
-    """The zoom at which the frame's border reads just up to the photo's, or None.
+    """The zoom at which the frame is read just up to the photo's border, or None.
 
-    On every side the photo is read farthest where `radial` is largest along the border, whose
-    distances from the centre are 1 … `corner`.
+    The farthest position is read where `radial` is largest along the border, whose points have
+    distances of 1 … `corner` from the centre.
     """
     border = np.linspace(1, corner, 17)
     zoom = 1.0
@@ -148,7 +156,7 @@ def _covering_zoom(terms: Array, corner: float) -> float | None:
 
 
 def _beyond_frame(terms: Array, start: float, corner: float) -> Array:
-    """Corrected radii from `start` on to where the photo's corner is read, or the curve folds."""
+    """Corrected radii from `start` to where the photo's corner is read or the curve folds."""
     radii = np.linspace(start, _FARTHEST * start, _TAIL_POINTS + 1)[1:]
     reads = radii * _radial(terms, radii)
     past = (reads > 1.03 * corner) | (np.diff(reads, prepend=-np.inf) <= 0)
@@ -157,7 +165,7 @@ def _beyond_frame(terms: Array, start: float, corner: float) -> Array:
 
 @lru_cache(maxsize=16)
 def _frame_radii(height: int, width: int) -> Array:
-    """Radii of evenly spread points of the frame, in half short sides: each weighs its area."""
+    """Radii, in half short sides, of points on a regular lattice: each represents an equal area."""
     short = min(height, width) - 1
     x, y = np.meshgrid(
         np.linspace(0, (width - 1) / short, _LATTICE),

@@ -1,4 +1,4 @@
-"""The order of samples over steps, epochs and processes, and the loaders that follow it."""
+"""The order of samples over steps, epochs and processes, and the loaders that use it."""
 
 import atexit
 import multiprocessing
@@ -15,17 +15,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from warp_train.data.samples import Batch, Sample, SampleKey, collate
 from warp_train.runtime.errors import WarpTrainError
 
-_ORDER = 0x0D  # keeps the order's random stream apart from the samples'
+_ORDER = 0x0D  # makes the order's random stream independent of the samples'
 
 
 class GlobalBatchSampler(Sampler[list[SampleKey]]):
-    """This process's batches, without end, from optimizer step `start_step` on.
+    """An endless sequence of this process's batches, starting at optimizer step `start_step`.
 
-    Epoch `e` is a permutation that follows from (seed, e) alone. An optimizer step takes the next
-    `batch_size · accum · world` indices; of these, micro-batch `a` of process `rank` takes the
-    slice at `(a · world + rank) · batch_size`. So one process with a large batch, two with half of
-    it, and accumulation see the same samples in every step, and a resumed run goes on where it was.
-    The incomplete step at an epoch's end is dropped.
+    The permutation of epoch `e` is a function of (seed, e) alone. An optimizer step uses the next
+    `batch_size · accum · world` indices, of which micro-batch `a` of process `rank` is the slice at
+    `(a · world + rank) · batch_size`. So every step consists of the same samples for one process
+    with a large batch, for two processes with half of it, and for accumulated micro-batches, and a
+    resumed run continues at the same sample. The incomplete step at the end of an epoch is dropped.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class GlobalBatchSampler(Sampler[list[SampleKey]]):
         self.steps_per_epoch = max(1, length // self.global_batch)
 
     def order(self, epoch: int) -> list[int]:
-        """Sample indices of an epoch: `steps_per_epoch · global_batch` of them.
+        """The `steps_per_epoch · global_batch` sample indices of an epoch, in order.
 
-        An epoch shorter than one global batch repeats its permutation to fill one step.
+        In an epoch shorter than one global batch, the permutation is repeated to fill one step.
         """
         order = np.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.length)
         return np.resize(order, self.steps_per_epoch * self.global_batch).tolist()  # type: ignore[no-any-return]
@@ -76,7 +76,7 @@ def build_loader(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Sample]:
-    """An endless loader: iterate it once for the whole run, so that workers start only once."""
+    """An endless loader. Iterate over it once for the complete run: workers start only once."""
     return _loader(source, sampler, workers, pin_memory)
 
 
@@ -92,8 +92,8 @@ def build_val_loader(
 ) -> DataLoader[Sample]:
     """This process's share of the (first `max_samples`) validation samples, each once.
 
-    Process `rank` takes the indices `rank, rank + world, ...`, always as of epoch 0: no padding, so
-    processes may differ by one batch, and one with nothing to do yields none.
+    Process `rank` loads the indices `rank, rank + world, ...`, always with epoch 0. Nothing is
+    padded: the number of batches may differ by one between processes, and may be zero.
     """
     length = len(source)  # type: ignore[arg-type]
     if max_samples is not None:
@@ -120,9 +120,9 @@ def _loader(
 
 @atexit.register
 def _end_workers() -> None:
-    """Ends the workers of a loader that is still alive when the program ends, as after an error.
+    """Kills the workers of a loader that still exists when the program ends, as after an error.
 
-    They do not heed the SIGTERM that `multiprocessing` would send and then wait for, forever.
+    The workers ignore SIGTERM. Otherwise `multiprocessing` would send it and wait for them forever.
     """
     for process in multiprocessing.active_children():
         if process.daemon:
@@ -130,20 +130,21 @@ def _end_workers() -> None:
 
 
 def start_worker(worker: int) -> None:
-    """A worker is one core's worth of work; more threads would take the trainer's cores.
+    """Prepares a loading process: it uses one thread, and ignores SIGINT and SIGTERM.
 
-    Ctrl-C reaches every process of a terminal, and a scheduler's SIGTERM every process of a job:
-    the trainer decides when its workers end; one that died first would keep it from saving.
+    More threads would compete with the training process for its cores. Every process of a terminal
+    receives SIGINT on Ctrl-C, and every process of a job receives a scheduler's SIGTERM. The
+    training process ends its workers itself; if a worker died before, no checkpoint would be saved.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    threadpoolctl.threadpool_limits(1)  # numpy's BLAS spins on all cores, even for a 3 × 3
+    threadpoolctl.threadpool_limits(1)  # numpy's BLAS occupies all cores, even for 3 × 3 matrices
 
 
 def batches(loader: Iterable[Any]) -> Iterator[Batch]:
-    """The loader's batches; an error that a worker meant for the user keeps its one line."""
+    """The loader's batches; the message of a worker's WarpTrainError stays one line."""
     try:
         yield from loader
     except WarpTrainError as error:

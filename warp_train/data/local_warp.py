@@ -1,7 +1,7 @@
-"""A small smooth warp on top of a lens: what is left for the residual flow to learn.
+"""A small smooth warp on top of a lens, which the residual flow can learn.
 
-A photo is then read at `source(x) = lens(x + δ(x))`, where `δ` is a smooth random field on the
-corrected frame: a field-dependent defect, a bulging print, a rolling shutter's wobble.
+The photo is read at `source(x) = lens(x + δ(x))`, where `δ` is a smooth random field on the
+corrected frame. It imitates lens defects, warped prints and rolling shutters.
 """
 
 import cv2
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from warp_train.data.lenses import Array, Points, backward_map, half_extent
 
 _NODES = (5, 7)
-_INVERSION_STEPS = 6  # of x = z - δ(x): each leaves a fraction of the field's slope
+_INVERSION_STEPS = 6  # of x = z - δ(x): each multiplies the error by at most the slope of δ
 
 
 def draw_local_warp(
@@ -19,8 +19,7 @@ def draw_local_warp(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """`δ` in pixels of the corrected frame, x and y, each float32 [H, W].
 
-    `strength`: its largest length, as a share of the half diagonal; drawn between a third and all
-    of that.
+    Its longest vector is drawn between a third of `strength` and `strength`, in half diagonals.
     """
     field = rng.normal(size=(*_NODES, 2)).astype(np.float32)
     smooth = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -31,11 +30,14 @@ def draw_local_warp(
 
 
 def before_the_lens(inverse: Points, delta: Points) -> Points:
-    """The inverse of `x → lens(x + δ(x))`, from the lens's own.
+    """The inverse of `x → lens(x + δ(x))`, from the inverse of the lens alone.
 
     Args:
-        inverse: corrected pixel position of every pixel of the photo, for the lens alone.
-        delta: `δ` in pixels; outside the frame it is that of the border.
+        inverse: corrected position, in pixels, of every pixel of the photo, by the lens alone.
+        delta: `δ` in pixels; outside the frame, the value at the border is used.
+
+    Returns:
+        Corrected position of every pixel of the photo, as `inverse`.
     """
     x, y = (part.astype(np.float32) for part in inverse)
     at_x, at_y = x, y
@@ -49,7 +51,7 @@ def before_the_lens(inverse: Points, delta: Points) -> Points:
 
 
 def local_grid(params: Array, delta: Points, height: int, width: int) -> NDArray[np.float32]:
-    """The whole warp as a backward grid in grid units, float32 [H, W, 2]."""
+    """The complete warp as a backward grid in grid units, float32 [H, W, 2]."""
     half_x, half_y = half_extent(height, width)
     to_unit_x, to_unit_y = half_x / ((width - 1) / 2), half_y / ((height - 1) / 2)
     rows, columns = np.mgrid[:height, :width]

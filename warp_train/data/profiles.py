@@ -1,12 +1,12 @@
-"""A lens with a radial profile on top: what eight parameters leave over of a real lens.
+"""A radial profile on top of a lens: the radial displacement that the eight parameters leave over.
 
 With `v = X - c`, the vector from the lens's centre to a corrected position in half diagonals, and
 `r = |v|`:
 
     source(X) = lens(X) + δ(r) · v / r
 
-`δ`, in half diagonals, is linear between values at equally spaced radii from 0 to 1, and farther
-out stays as it is at 1.
+`δ`, in half diagonals, is interpolated linearly between values at equally spaced radii from 0 to 1.
+Beyond 1 it is constant.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from numpy.typing import NDArray
 from warp_train.data.lenses import Array, Points, backward_map, half_extent
 
 _CENTRE = 1e-9
-"""Half diagonals: nearer than this to the centre, directions do not matter."""
+"""Smallest divisor, in half diagonals: avoids division by zero at the lens's centre."""
 
 
 class Profile(NamedTuple):
-    """`δ`, as it was measured on some photo."""
+    """`δ`, as measured on a photo."""
 
     values: Array
-    """`[n]`, in that photo's half diagonals, at radii from 0 to 1 of them."""
+    """`[n]`: `δ` at equally spaced radii from 0 to 1, both in half diagonals of that photo."""
     unit: float = 1.0
-    """Its half diagonal, in those of the frame that the profile is used in."""
+    """The half diagonal of that photo, in half diagonals of the frame that the profile is used
+    in."""
 
     def rescaled(self, ratio: float) -> Profile:
-        """For a frame whose half diagonal is `ratio` times as long (`data.frames.fit_ratio`)."""
+        """The profile for a frame whose half diagonal is `ratio` times as long.
+
+        `data.frames.fit_ratio` gives the `ratio` of a training frame.
+        """
         return self._replace(unit=self.unit / ratio)
 
 
@@ -39,12 +43,12 @@ NO_PROFILE = Profile(np.zeros(2))
 
 
 def profiled_map(params: Array, profile: Profile, x: Array, y: Array) -> Points:
-    """Where corrected points are read in the input; as precise as the arrays given.
+    """Position in the input at which each corrected point is read, in the precision of `x`, `y`.
 
     Args:
-        params: the lens, in half diagonals of the frame that the points are in.
-        profile: in units of that frame.
-        x, y: in half diagonals of the frame, as what is returned.
+        params: `[8]`: the lens, in half diagonals of the frame that contains the points.
+        profile: the profile, rescaled for that frame.
+        x, y: corrected points, in half diagonals of the frame; so are the positions returned.
     """
     read_x, read_y = backward_map(params, x, y)
     v_x, v_y = x - params[5], y - params[6]
@@ -56,9 +60,11 @@ def profiled_map(params: Array, profile: Profile, x: Array, y: Array) -> Points:
 
 
 def profiled_grid(params: Array, profile: Profile, height: int, width: int) -> NDArray[np.float32]:
-    """The whole warp of a frame as a backward grid in grid units, float32 [H, W, 2].
+    """The complete warp of a frame as a backward grid in grid units, float32 [H, W, 2].
 
-    Args: see `profiled_map`.
+    Args:
+        params, profile: see `profiled_map`.
+        height, width: size of the frame in pixels.
     """
     half_x, half_y = (np.float32(half) for half in half_extent(height, width))
     x = np.linspace(-half_x, half_x, width, dtype=np.float32)[None, :]
@@ -68,9 +74,11 @@ def profiled_grid(params: Array, profile: Profile, height: int, width: int) -> N
 
 
 def _linear(values: Array, at: Array) -> Array:
-    """Between values at 0, 1, 2, …, of which the last holds farther out: `np.interp`, in a third
-    of its time and in the arrays' own precision; NaN at NaN."""
+    """Linear interpolation between `values` at 0, 1, 2, …; beyond the last, it is constant.
+
+    Takes a third of `np.interp`'s time and keeps the arrays' precision. NaN where `at` is NaN.
+    """
     steps = np.append(np.diff(values), values.dtype.type(0))
-    below = np.fmin(at, len(values) - 1).astype(np.int32)  # that of NaN is a number
+    below = np.fmin(at, len(values) - 1).astype(np.int32)  # for NaN, fmin returns the other operand
     between: Array = values[below] + steps[below] * (at - below.astype(at.dtype))
     return between
