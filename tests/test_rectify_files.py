@@ -13,8 +13,9 @@ from PIL import Image, ImageCms, ImageOps
 from rectify_helpers import exif_block, pixels, write_photo
 
 from warp_train.photos.encoding import encode_photo
-from warp_train.photos.files import PhotoFile, predictor_view, read_photo
+from warp_train.photos.files import PhotoFile, read_photo
 from warp_train.photos.metadata import Metadata, made_upright, parse_exif
+from warp_train.photos.pixels import predictor_view
 from warp_train.runtime.errors import WarpTrainError
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -1,4 +1,4 @@
-"""Any photo file to upright RGB, or a reason why not."""
+"""Decoding of photo files to upright RGB."""
 
 import io
 import warnings
@@ -9,22 +9,22 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from warp_train.data.samples import Image
 from warp_train.data.shards.members import read_member
+from warp_train.photos.pixels import Image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 LEAST_SIDE = 16
 Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixels with the outer edges at 0 and W, as Pillow counts."""
+"""(left, top, right, bottom) in pixels. As in Pillow, the image's outer edges are at 0 and W."""
 
-_ORIENTATION = 0x0112  # the EXIF tag, and which of its values do what
+_ORIENTATION = 0x0112  # the EXIF tag; below, its values by their effect
 _TURNED = (5, 6, 7, 8)
 _FLIPPED_X = (2, 3, 6, 7)
 _FLIPPED_Y = (3, 4, 7, 8)
 
 
-class BadSample(Exception):  # noqa: N818  # a file's state, which training survives
-    """A file that cannot be used, and why; `str()` is "path: reason"."""
+class BadSample(Exception):  # noqa: N818  # describes a file; training continues without it
+    """A file that cannot be used, with the reason; `str()` is "path: reason"."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -36,26 +36,32 @@ class Photo(NamedTuple):
     pixels: Image
     """RGB, upright."""
     full_size: tuple[int, int]
-    """(height, width) upright and before any reduction while decoding."""
+    """(height, width) upright, before any reduction while decoding."""
     extent: Box
-    """Where the photo lies in `pixels`: less than all of them where a reduction did not come out
-    even, and the last row or column is only partly of the photo."""
+    """The part of `pixels` that the photo covers. If the reduction does not divide the photo's
+    size, the photo covers only a part of the last row or column."""
 
 
 def decode_image(path: Path, enough: int | None = None, enough_long: int | None = None) -> Photo:
     """Reads an image as upright uint8 RGB [H, W, 3].
 
-    `path` may lead into a shard of a prepared cache. Honours the EXIF orientation; grey, palette
-    and CMYK become RGB, 16 bits become 8, and alpha is laid over white. With `enough`, a JPEG may
-    come back reduced 2, 4 or 8 times (which makes decoding that much faster) as long as its short
-    side keeps `enough` pixels and its long side `enough_long`.
-    Raises BadSample for what is missing, truncated, no image, implausibly large or under 16 px.
+    The EXIF orientation is applied. Grey, palette and CMYK become RGB, 16 bits become 8, and alpha
+    is blended over white.
+
+    Args:
+        path: the file; it may be inside a shard of a prepared cache (`shards.members`).
+        enough: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as
+            long as its short side has at least `enough` pixels and its long side `enough_long`.
+        enough_long: see `enough`, which is its default.
+
+    Raises:
+        BadSample: the file is missing, truncated, not an image, implausibly large or under 16 px.
     """
     if path.exists() and not path.is_file():
-        raise BadSample(path, "not a regular file")  # a pipe would be waited for
+        raise BadSample(path, "not a regular file")  # reading a pipe could block forever
     try:
         with warnings.catch_warnings():
-            # Large photos are welcome; Pillow still refuses what only a bomb would be.
+            # Pillow warns of large photos, which are allowed, and raises for decompression bombs.
             warnings.simplefilter("ignore")
             member = read_member(path)
             with Pillow.open(path if member is None else io.BytesIO(member)) as file:
@@ -72,24 +78,26 @@ def decode_pair(
 ) -> tuple[Photo, Photo]:
     """The distorted and the straight photo of a pair, as `decode_image` reads each.
 
-    Raises BadSample for a file that cannot be used, or a target of another size.
+    Raises BadSample if a file cannot be used or the two sizes differ.
     """
     bent, straight = (decode_image(path, enough, enough_long) for path in (source, target))
     if bent.full_size != straight.full_size:
         (h, w), (th, tw) = bent.full_size, straight.full_size
-        raise BadSample(source, f"is {w}x{h} px, but its target {tw}x{th}")
+        raise BadSample(source, f"is {w}x{h} px, but its target is {tw}x{th} px")
     return bent, straight
 
 
 def _read(path: Path, file: Pillow.Image, enough: tuple[int, int] | None) -> Photo:
     width, height = file.size
     if min(width, height) < LEAST_SIDE:
-        raise BadSample(path, f"{width}x{height} px; at least {LEAST_SIDE} a side are needed")
+        raise BadSample(
+            path, f"is {width}x{height} px, but each side must have at least {LEAST_SIDE} px"
+        )
     if enough is not None:
         file.draft("RGB", enough if height > width else enough[::-1])
     reduction = round(width / file.size[0])
     orientation = file.getexif().get(_ORIENTATION, 1)
-    ImageOps.exif_transpose(file, in_place=True)  # otherwise it copies even what is upright
+    ImageOps.exif_transpose(file, in_place=True)  # otherwise it copies even an upright image
     pixels = _to_rgb(file)
     turned = orientation in _TURNED
     full_size = (width, height) if turned else (height, width)
@@ -97,8 +105,8 @@ def _read(path: Path, file: Pillow.Image, enough: tuple[int, int] | None) -> Pho
 
 
 def _extent(pixels: Image, full_size: tuple[int, int], reduction: int, orientation: int) -> Box:
-    """See `Photo.extent`: what is not of the photo was at the right and at the bottom of the file,
-    and has been turned with it."""
+    """See `Photo.extent`. Uncovered pixels are at the right and at the bottom of the file, and are
+    rotated and mirrored with the photo."""
     height, width = pixels.shape[:2]
     spare_y, spare_x = height - full_size[0] / reduction, width - full_size[1] / reduction
     left = spare_x if orientation in _FLIPPED_X else 0.0
@@ -107,7 +115,7 @@ def _extent(pixels: Image, full_size: tuple[int, int], reduction: int, orientati
 
 
 def _to_rgb(image: Pillow.Image) -> Image:
-    if image.mode.startswith("I"):  # 16 bits of grey, also where Pillow holds them in 32
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow may store in 32 bits
         grey = np.clip(np.asarray(image, np.int64) >> 8, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":

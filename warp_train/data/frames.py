@@ -1,4 +1,4 @@
-"""Bringing photos and their lenses to the training size: turning, mirroring, cropping, scaling."""
+"""Photos and their lenses at the training size: rotation, mirroring, cropping, scaling."""
 
 import math
 
@@ -9,25 +9,25 @@ from PIL import Image as Pillow
 
 from warp_train.data.decoding import Box
 from warp_train.data.lenses import Array
-from warp_train.data.samples import Image, as_image
 from warp_train.geometry import rescale_params
+from warp_train.photos.pixels import Image, as_image
 
-_COVER = 2.5  # photo pixels a frame pixel
+_COVER = 2.5  # photo pixels per frame pixel
 
 
 def turn_image(image: Image) -> Image:
-    """A quarter turn counter-clockwise."""
+    """The image [H, W, 3], rotated by 90° counter-clockwise, [W, H, 3]."""
     return as_image(cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE))
 
 
 def turn_lens(params: Array) -> Array:
-    """The lens of a photo after `turn_image`: (x, y) goes to (y, −x), vectors along with it."""
+    """The lens of a photo after `turn_image`: positions and vectors (x, y) become (y, −x)."""
     k1, k2, k3, p1, p2, dcx, dcy, s = params
     return np.array([k1, k2, k3, -p2, p1, dcy, -dcx, s])
 
 
 def mirror_image(image: Image) -> Image:
-    """Left becomes right."""
+    """The image [H, W, 3], mirrored left to right."""
     return as_image(cv2.flip(image, 1))
 
 
@@ -42,15 +42,13 @@ def is_across(shape: tuple[int, ...], size: tuple[int, int]) -> bool:
 
 
 def _scale(shape: tuple[int, ...], size: tuple[int, int]) -> float:
-    """Pixels of the new frame a pixel of the old, such that the old one covers the new."""
+    """New pixels per old pixel at which an old frame of `shape` just covers a new one of `size`."""
     return max(size[0] / shape[0], size[1] / shape[1])
 
 
 def cover_sides(size: tuple[int, int]) -> tuple[int, int]:
-    """(short, long): sides of a photo that is large enough for frames of `size` to be read from.
-
-    Smaller, and it would show that decoding, or `prepare`, has reduced it.
-    """
+    """Least (short, long) sides, in pixels, that a photo keeps when decoding or `prepare` reduces
+    it. With fewer pixels, frames of `size` would be visibly less sharp."""
     short, long = sorted(size)
     return math.ceil(_COVER * short), math.ceil(_COVER * long)
 
@@ -58,8 +56,8 @@ def cover_sides(size: tuple[int, int]) -> tuple[int, int]:
 def fit_image(image: Image, size: tuple[int, int], extent: Box | None = None) -> Image:
     """The largest centred crop of the aspect of `size`, resized to it.
 
-    The crop's edges may fall between pixels, so that both axes are scaled alike, exactly.
-    `extent` is the part of the image to crop from, if not all (`Photo.extent`).
+    The crop's edges may fall between pixels, so that both axes have exactly the same scale.
+    `extent` is the part of the image to crop from (`Photo.extent`); None: all of it.
     """
     if image.shape[:2] == size:
         return image
@@ -69,15 +67,15 @@ def fit_image(image: Image, size: tuple[int, int], extent: Box | None = None) ->
     crop_h, crop_w = size[0] / scale, size[1] / scale
     left, top = x0 + max(0.0, (width - crop_w) / 2), y0 + max(0.0, (height - crop_h) / 2)
     box = (left, top, min(x1, left + crop_w), min(y1, top + crop_h))
-    # An area filter whose weights follow the box's fractions, which Pillow's BOX does not.
+    # HAMMING is an area filter that weighs pixels cut by the box fractionally; BOX does not.
     kernel = Pillow.Resampling.HAMMING if scale < 1 else Pillow.Resampling.BICUBIC
     picture = Pillow.fromarray(np.ascontiguousarray(image))
     return np.asarray(picture.resize((size[1], size[0]), kernel, box=box))
 
 
 def fit_ratio(shape: tuple[int, ...], size: tuple[int, int]) -> float:
-    """Length of the frame that `fit_image` makes, relative to the photo of `shape`: a lens is
-    converted by `rescale_params` with it."""
+    """Diagonal of the crop that `fit_image` takes, divided by that of the photo of `shape`: the
+    `ratio` with which `rescale_params` converts the photo's lens."""
     old = np.hypot(shape[1] - 1, shape[0] - 1)
     new = np.hypot(size[1] - 1, size[0] - 1)
     return float(new / _scale(shape, size) / old)

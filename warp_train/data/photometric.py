@@ -1,7 +1,7 @@
 """Photometric augmentation: photos as other cameras would have taken and stored them.
 
-Nothing moves. A network that has seen one kind of photos knows their colours, their sharpness and
-their noise by heart, and is at a loss with others.
+Positions do not change. Without it, a network that is trained on photos of one kind adapts to
+their colours, sharpness and noise, and does worse on other photos.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warp_train.data.drawing.finish import Sensor, add_noise
-from warp_train.data.samples import Image, as_image
+from warp_train.photos.pixels import Image, as_image
 
 _GREY = 0.3  # chances of each change
 _BLURRED = 0.35
@@ -20,10 +20,10 @@ _COMPRESSED = 0.3
 
 
 class Look(NamedTuple):
-    """What one photo goes through."""
+    """The changes to one photo."""
 
     tone: NDArray[np.uint8]
-    """`[1, 256, 3]`: a look-up table for each channel."""
+    """`[1, 256, 3]`: a look-up table per channel."""
     grey: bool
     blur: float
     """Standard deviation in frame pixels, 0 … 1.2."""
@@ -36,7 +36,7 @@ class Look(NamedTuple):
 def relook(
     rng: np.random.Generator, share: float, bent: Image, straight: Image
 ) -> tuple[Image, Image]:
-    """A pair in another look, with a chance of `share`; else as it is."""
+    """The pair in another look with a chance of `share`, otherwise unchanged."""
     if rng.random() >= share:
         return bent, straight
     look = draw_look(rng)
@@ -44,7 +44,7 @@ def relook(
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    """Gamma, contrast, exposure and colour cast for every photo, the rest for some."""
+    """A random look: gamma, contrast, exposure and colour cast always change, the rest at times."""
     level = np.arange(256)[:, None] / 255
     curve = level ** np.exp(rng.normal(0, 0.3)) - 0.5
     curve = curve * np.exp(rng.normal(-0.1, 0.3)) + 0.5 + rng.normal(0, 0.06)
@@ -59,7 +59,7 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 
 def graded(frame: Image, look: Look) -> Image:
-    """RGB uint8 `[H, W, 3]` in another tone and colour: for both halves of a pair alike."""
+    """RGB uint8 `[H, W, 3]` in another tone and colour; for both photos of a pair."""
     frame = as_image(cv2.LUT(frame, look.tone))
     if look.grey:
         frame = as_image(cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
@@ -67,13 +67,13 @@ def graded(frame: Image, look: Look) -> Image:
 
 
 def taken(rng: np.random.Generator, frame: Image, look: Look) -> Image:
-    """RGB uint8 `[H, W, 3]`, less sharp, with noise, and compressed: for what the network sees."""
+    """RGB uint8 `[H, W, 3]`, blurred, noisy and compressed; for the network's input only."""
     if look.blur > 0:
         frame = as_image(cv2.GaussianBlur(frame, (0, 0), look.blur))
     if look.noise > 0:
         frame = add_noise(rng, frame, Sensor(look.blur, look.noise))
     if look.jpeg is not None:
-        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # else red would be kept as blue is
+        bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # imencode expects BGR
         _, stored = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
         again = as_image(cv2.imdecode(stored, cv2.IMREAD_COLOR))
         frame = as_image(cv2.cvtColor(again, cv2.COLOR_BGR2RGB))

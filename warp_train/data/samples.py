@@ -1,4 +1,4 @@
-"""What a sample is, how samples become a batch, and how a lens makes one from a picture."""
+"""Samples, their collation into batches, and the distorted and straight frames of a picture."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,24 +9,23 @@ import torch
 from numpy.typing import NDArray
 
 from warp_train.data.lenses import Points
+from warp_train.photos.pixels import Image, as_image
 
 Sample = dict[str, Any]
 """`input_image`, `target_image` f32 [3, H, W] in 0..1; `image_id` str; `orig_size` (H, W);
-`target_params` f32 [8], NaN where the warp is unknown; `index` int; `replaced` str, which is empty
-or "path: reason" of the unreadable file that this sample stands in for. Further keys pass through.
+`target_params` f32 [8], NaN where the warp is unknown; `index` int; `replaced` str: "path: reason"
+of the unreadable file that this sample replaces, or empty. Further keys pass through.
 """
 
 Batch = dict[str, Any]
-"""Samples stacked: tensors [B, ...], `orig_size` int64 [B, 2], `index` int64 [B], lists of str."""
-
-Image = NDArray[np.uint8]
+"""Stacked samples: tensors [B, ...], `orig_size` int64 [B, 2], `index` int64 [B], lists of str."""
 
 
 class SampleKey(NamedTuple):
-    """Names a sample: every random choice about it follows from the seed and these two."""
+    """Identifies a sample: every random choice about it is a function of the seed and these two."""
 
     epoch: int
-    index: int  # type: ignore[assignment]  # tuple.index, which nobody calls on a key
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not used on keys
 
 
 RESERVED_KEYS = (
@@ -50,7 +49,7 @@ def make_sample(
     orig_size: tuple[int, int],
     index: int,
 ) -> Sample:
-    """A sample from two RGB uint8 [H, W, 3] frames and the lens between them."""
+    """A sample from two RGB uint8 [H, W, 3] frames and the lens `params` [8] between them."""
     return {
         "input_image": to_tensor(input_image),
         "target_image": to_tensor(target_image),
@@ -69,7 +68,7 @@ def to_tensor(image: Image) -> torch.Tensor:
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
-    """Stacks tensors, arrays and numbers, and lists everything else (names, for instance)."""
+    """Stacks tensors, arrays and numbers; other values, such as names, become lists."""
     return {key: _stack([sample[key] for sample in samples]) for key in samples[0]}
 
 
@@ -87,7 +86,8 @@ def _stack(values: list[Any]) -> Any:
 
 
 def reach_of(inverse: Points, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Box (left, top, right, bottom), in frame pixels, that holds all that either frame reads."""
+    """Box (left, top, right, bottom), in pixels of the straight frame, of all positions that the
+    straight or the bent frame is read at."""
     height, width = size
     x, y = inverse
     left, right = min(0.0, float(x.min())), max(width - 1.0, float(x.max()))
@@ -99,9 +99,12 @@ def bend_pair(
 ) -> tuple[Image, Image]:
     """A straight frame and the same picture as a lens bends it, both [H, W, 3].
 
-    A frame's pixel (x, y) is at `(x, y) · zoom + shift` on the canvas, and `inverse` says where the
-    bent frame's pixels are in the straight one. Both are read from the one canvas in the same way,
-    so that they are equally sharp.
+    Both frames are read from the same canvas in the same way, so that they are equally sharp.
+
+    Args:
+        canvas: RGB uint8.
+        inverse: position in the straight frame, in pixels, of every pixel of the bent frame.
+        zoom, shift: pixel (x, y) of the straight frame is at `(x, y) · zoom + shift` on the canvas.
     """
     height, width = inverse[0].shape
     straight = cv2.warpAffine(
@@ -117,9 +120,3 @@ def bend_pair(
     )
     bent = cv2.remap(canvas, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return as_image(straight), as_image(bent)
-
-
-def as_image(array: Any) -> Image:
-    """What OpenCV returns for a uint8 image, typed as one."""
-    image: Image = array
-    return image

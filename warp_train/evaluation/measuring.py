@@ -12,12 +12,13 @@ from torch.utils.data import Dataset
 
 from warp_train.data.decoding import BadSample, decode_pair
 from warp_train.data.lenses import Array
-from warp_train.data.samples import Image, to_tensor
+from warp_train.data.samples import to_tensor
 from warp_train.data.sources.manifest import PairItem
 from warp_train.geometry import IDENTITY_PARAMS, end_point_error, jacobian_stats, warp_image
 from warp_train.inference.fallback import Mode
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.metrics import Score, compute_proxy_score
+from warp_train.photos.pixels import Image
 
 RowName = Literal["identity", "fixed_warp", "model", "ceiling"]
 ROWS: tuple[RowName, ...] = ("identity", "fixed_warp", "model", "ceiling")

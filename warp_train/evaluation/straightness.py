@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from warp_train.data.decoding import decode_image
-from warp_train.data.samples import Image
 from warp_train.inference.fallback import choose_warp
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.predictor import Predictor
+from warp_train.photos.pixels import Image
 
 Corners = NDArray[np.float64]
 """`[rows, columns, 2]`: x and y in pixels."""

@@ -18,10 +18,11 @@ from warp_train.data.frames import (
     turn_image,
     turn_lens,
 )
-from warp_train.data.samples import Image, as_image, to_tensor
+from warp_train.data.samples import to_tensor
 from warp_train.geometry import rescale_params
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, from_pretrained
+from warp_train.photos.pixels import Image, as_image
 from warp_train.runtime.errors import WarpTrainError
 
 _DEFAULT_SIZE = (192, 288)  # for weights without a record of their training
@@ -54,14 +55,16 @@ class Predictor:
         small = _network_size(shape, self.size)
         halved = _halved(photo, least=2 * max(self.size))
         frame = fit_image(turn_image(halved) if across else halved, small)
-        said = self.model(to_tensor(frame).to(self.device)[None])
-        lens = rescale_params(said["params"][0].double().cpu(), 1 / fit_ratio(shape, small))
-        flow = said["residual_flow"][0].float().cpu() if self.model.residual_enabled else None
+        prediction = self.model(to_tensor(frame).to(self.device)[None])
+        lens = rescale_params(prediction["params"][0].double().cpu(), 1 / fit_ratio(shape, small))
+        flow = prediction["residual_flow"][0].float().cpu() if self.model.residual_enabled else None
         if across:
             lens = torch.from_numpy(_turn_lens_back(lens.numpy()))
             flow = None if flow is None else _turn_flow_back(flow)
         residual = None if flow is None else _in_grid_units(flow)
-        return PhotoWarp(lens, residual, float(said["doubt"][0]) * self.model.doubt_factor)
+        return PhotoWarp(
+            lens, residual, float(prediction["uncertainty"][0]) * self.model.uncertainty_factor
+        )
 
 
 def load_predictor(model: str | Path, device: str = "auto") -> Predictor:

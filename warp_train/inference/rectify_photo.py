@@ -15,8 +15,9 @@ from warp_train.inference.rectify_inputs import Job
 from warp_train.inference.resample import resample
 from warp_train.inference.view import View, choose_view
 from warp_train.photos.encoding import encode_photo
-from warp_train.photos.files import PhotoFile, predictor_view, read_photo
+from warp_train.photos.files import PhotoFile, read_photo
 from warp_train.photos.formats import Crop
+from warp_train.photos.pixels import predictor_view
 from warp_train.runtime.atomic_files import check_free, make_folders, write_atomically
 from warp_train.runtime.errors import WarpTrainError
 

@@ -10,13 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
-from warp_train.photos.files import (
-    JpegCoding,
-    PhotoFile,
-    Pixels,
-    over_white,
-    to_eight_bits,
-)
+from warp_train.photos.files import JpegCoding, PhotoFile
 from warp_train.photos.formats import Format
 from warp_train.photos.metadata import (
     PHOTOSHOP_HEADER,
@@ -24,6 +18,7 @@ from warp_train.photos.metadata import (
     Metadata,
     made_upright,
 )
+from warp_train.photos.pixels import Pixels, over_white, to_eight_bits
 from warp_train.photos.png_encoding import encode_png
 from warp_train.photos.tiff_encoding import encode_tiff
 

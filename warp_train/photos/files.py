@@ -7,15 +7,12 @@ import stat
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageCms, JpegImagePlugin, UnidentifiedImageError
 
-from warp_train.data.samples import Image, as_image
 from warp_train.photos.formats import SUFFIXES, Format
 from warp_train.photos.metadata import (
     Metadata,
@@ -23,27 +20,14 @@ from warp_train.photos.metadata import (
     orientation_of,
     read_metadata,
 )
+from warp_train.photos.pixels import Pixels, turned
 from warp_train.photos.tiff_pixels import refuse_odd_tiff, tiff_bits, unused_channels
 from warp_train.runtime.errors import WarpTrainError
-
-Pixels = NDArray[Any]
-"""[H, W, C] uint8 or uint16; C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
 
 LEAST_SIDE = 16
 """Shortest side of a photo, in pixels."""
 MOST_PIXELS = 2**29
 """Most pixels of a photo: a larger file is a mistake or a decompression bomb."""
-
-_TURNS: dict[int, tuple[int | None, int | None]] = {
-    2: (None, 1),
-    3: (cv2.ROTATE_180, None),
-    4: (None, 0),
-    5: (cv2.ROTATE_90_CLOCKWISE, 1),
-    6: (cv2.ROTATE_90_CLOCKWISE, None),
-    7: (cv2.ROTATE_90_CLOCKWISE, 0),
-    8: (cv2.ROTATE_90_COUNTERCLOCKWISE, None),
-}
-"""EXIF orientation → a rotation, and the mirroring after it (1: left-right, 0: top-bottom)."""
 
 
 @dataclass(frozen=True)
@@ -96,32 +80,6 @@ def read_photo(path: Path) -> PhotoFile:
     except Exception as error:  # decoders raise anything, from struct.error to SyntaxError
         reason = f"cannot be decoded ({type(error).__name__}: {error})"
     raise WarpTrainError(f"{path}: {' '.join(reason.split())}")
-
-
-def predictor_view(pixels: Pixels) -> Image:
-    """The photo as the input of a model: RGB uint8 [H, W, 3], alpha blended with white."""
-    opaque = over_white(to_eight_bits(pixels))
-    return as_image(cv2.cvtColor(opaque, cv2.COLOR_GRAY2RGB)) if opaque.shape[2] == 1 else opaque
-
-
-def to_eight_bits(pixels: Pixels) -> Image:
-    """Pixels of 16 bits rounded to 8; pixels of 8 bits unchanged."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    return as_image(cv2.convertScaleAbs(pixels, alpha=1 / 257)).reshape(pixels.shape)
-
-
-def over_white(pixels: Image) -> Image:
-    """8-bit pixels with their alpha channel, if any, removed: blended with white."""
-    colours = pixels.shape[2] - 1
-    if colours % 2 == 0:
-        return pixels
-    flat = np.empty((*pixels.shape[:2], colours), np.uint8)
-    for top in range(0, len(pixels), 256):  # in bands: the sums need more memory than bytes
-        band = pixels[top : top + 256].astype(np.uint16)
-        alpha = band[..., colours:]
-        flat[top : top + 256] = (band[..., :colours] * alpha + 255 * (255 - alpha) + 127) // 255
-    return flat
 
 
 def _read(path: Path, data: bytes) -> PhotoFile:
@@ -187,14 +145,6 @@ def _with_pixels(photo: PhotoFile, image: Pillow.Image, data: bytes) -> tuple[Ph
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     upright = turned(pixels, orientation_of(image))
     return replace(photo, pixels=upright, metadata=metadata), notes
-
-
-def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Stored pixels [h, w, C] rotated and mirrored upright, by the EXIF orientation."""
-    turn, mirror = _TURNS.get(orientation, (None, None))
-    upright = pixels if turn is None else cv2.rotate(pixels, turn)
-    upright = upright if mirror is None else cv2.flip(upright, mirror)
-    return upright.reshape(*upright.shape[:2], pixels.shape[2])
 
 
 def _opencv(data: bytes, flags: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""One pair: its lens, and how far off that may be."""
+"""Recovers the lens of one pair, and estimates its error."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from warp_train.data.lenses import backward_map
 from warp_train.data.profiles import Profile, profiled_map
-from warp_train.data.samples import Image
 from warp_train.geometry import IDENTITY_PARAMS
+from warp_train.photos.pixels import Image
 from warp_train.registration.confidence import (
     distance,
     folds,
@@ -31,53 +31,57 @@ from warp_train.registration.refine import View, correlation, refine
 from warp_train.registration.start import best_starts
 
 WORKING_SIDE = 640
-"""Long side in px: a larger photo is reduced. More pixels would not make eight numbers surer."""
+"""Long side in px to which larger photos are reduced: more pixels would hardly add precision."""
 LARGEST_ERROR_PX = 0.14
-"""A lens is trusted up to this estimate, which is right to about 0.01: its error is then under
-0.15 px, in a frame of `LARGEST_ERROR_SIDE`. In a longer one up to as much in proportion."""
+"""Largest estimated error of an accepted lens, in px of a photo `LARGEST_ERROR_SIDE` px long; for
+longer photos it grows in proportion. The estimate is right to about 0.01 px, so that the true error
+is below 0.15 px."""
 LARGEST_ERROR_SIDE = 480
 _UNKNOWN = 0.1
-"""Half diagonals: the error of a lens that nothing speaks for; about what strong ones displace."""
+"""Error, in half diagonals, that is assumed if the photos do not match: the displacement by a
+strong lens."""
 _LEAST_CORRELATION = 0.7
-_LEAST_SEEN = 0.3
-"""Of the straight photo, which the bent one shows."""
+_LEAST_OVERLAP = 0.3
+"""Least share of the straight photo that the distorted photo has to contain."""
 _STARTS = 3
 _START_STEPS = 12
 _GOOD_START = 0.9
-"""Correlation of thumbnails that makes further starts needless."""
+"""Correlation of the thumbnails above which no further start is tried."""
 _STEPS = 8
 
 
 @dataclass(frozen=True)
 class SureProfile:
-    """What makes the lens exact."""
+    """A radial profile that completes the lens and is known precisely enough to be used."""
 
     values: Floats
-    """`[33]`: see `warp_train.data.profiles`."""
+    """`[33]` radial displacements in half diagonals, see `warp_train.data.profiles`."""
     error_px: float
-    """As the lens's, of both together."""
+    """Estimated mean end-point error of lens and profile together, in px of the full photo."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What registration found."""
+    """The result of registering one pair."""
 
     params: Floats
     """`[8]` in the order of `PARAM_NAMES`."""
     error_px: float
-    """Estimate of the lens's mean end-point error, in px of the whole photo."""
+    """Estimated mean end-point error of the lens, in px of the full photo."""
     ok: bool
-    """Whether that is small enough to learn from."""
+    """Whether the error is small enough for training, and the lens does not fold."""
     profile: SureProfile | None = None
-    """Where the lens leaves something over that is surely known."""
+    """The radial displacement that the eight parameters leave over; None if it is smaller than the
+    error of registration, or not known precisely enough."""
 
 
 def recover_lens(bent: Image, straight: Image, full: tuple[int, int]) -> Recovery:
-    """The lens that bends `straight` into `bent`.
+    """Recovers the lens that distorts `straight` into `bent`.
 
     Args:
-        bent, straight: RGB uint8 `[h, w, 3]`, of one shape, perhaps reduced while decoding.
-        full: (height, width) of the whole photo.
+        bent, straight: the distorted and the straight photo, RGB uint8 `[h, w, 3]`, of equal shape;
+            they may have been reduced while decoding.
+        full: (height, width) of the photos in full size.
     """
     levels = pyramid(_grey(bent), _grey(straight), full, WORKING_SIDE)
     field, view = _registered(levels)
@@ -97,23 +101,25 @@ def recover_lens(bent: Image, straight: Image, full: tuple[int, int]) -> Recover
 
 
 def _matches(frames: Frames, view: View) -> bool:
-    seen = float(view.inside.mean())
-    return correlation(frames, view) >= _LEAST_CORRELATION and seen >= _LEAST_SEEN
+    """Whether the photos show the same picture, as far as the registered field can tell."""
+    overlap = float(view.inside.mean())
+    return correlation(frames, view) >= _LEAST_CORRELATION and overlap >= _LEAST_OVERLAP
 
 
 def _profile(
     frames: Frames, field: Field, params: Floats, registered: float, half: float
 ) -> SureProfile | None:
-    """None where the whole would fold."""
+    """The profile that the lens leaves over; None if lens and profile together would fold."""
     values = left_over(field, params)
-    whole = partial(profiled_map, params, Profile(values))
-    if folds(frames, whole):
+    complete = partial(profiled_map, params, Profile(values))
+    if folds(frames, complete):
         return None
-    return SureProfile(values, float(np.hypot(registered, distance(frames, field, whole))) * half)
+    error = float(np.hypot(registered, distance(frames, field, complete)))
+    return SureProfile(values, error * half)
 
 
 def _registered(levels: list[Frames]) -> tuple[Field, View]:
-    """The field found on the smallest frames, from several starts, and refined on the larger."""
+    """The field that is found on the smallest frames from several starts, refined on the others."""
     first, best = levels[0], -1.0
     field = plain_field(1, 0)
     for start in best_starts(first, _STARTS):

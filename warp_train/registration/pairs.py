@@ -1,4 +1,4 @@
-"""Many pairs, in several processes, and the lines that a file of warps is made of."""
+"""Recovers the lenses of many pairs in several processes; each pair gives one JSON record."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warp_train.runtime.worker_pool import Died, run_jobs
+from warp_train.runtime.worker_pool import run_jobs
+from warp_train.runtime.worker_process import JobError
 
 if TYPE_CHECKING:
     from warp_train.data.decoding import Photo
-    from warp_train.data.samples import Image
+    from warp_train.photos.pixels import Image
     from warp_train.registration.estimate import Recovery
 
 Record = dict[str, Any]
-"""A line: `image_id`, `params` [8], `error_px` and `ok`, where it has one also `profile` [33] and
-`profile_error_px`; or `image_id` and `error`."""
+"""A line of the results file: `image_id`, `params` [8], `error_px` and `ok`, and with a profile
+also `profile` [33] and `profile_error_px`. For a pair that failed: `image_id` and `error`."""
 
 
 @dataclass(frozen=True)
 class Job:
+    """A pair: its id, the distorted photo and the straight photo."""
+
     image_id: str
     bent: Path
     straight: Path
 
 
 def recover_pairs(jobs: Sequence[Job], workers: int) -> Generator[Record, None, None]:
-    """The line of each pair as it is found, from `workers` processes of one thread each.
+    """The record of each pair as it finishes, from `workers` processes of one thread each.
 
     With 0 workers, this process does the work.
     """
@@ -39,18 +42,19 @@ def recover_pairs(jobs: Sequence[Job], workers: int) -> Generator[Record, None, 
         return
     with contextlib.closing(run_jobs(jobs, _load, workers)) as results:
         for job, result in results:
-            if isinstance(result, Died):
+            if isinstance(result, JobError):
                 yield failure(job, f"{job.bent}: the process that worked on it {result.how}")
             else:
                 yield result
 
 
 def failure(job: Job, reason: str) -> Record:
+    """The record of a pair that failed."""
     return {"image_id": job.image_id, "error": reason}
 
 
 def recover_files(job: Job) -> Record:
-    """The line of a pair; whatever is wrong with its files becomes the line's `error`."""
+    """The record of a pair; an error in its files becomes the record's `error`."""
     from warp_train.data.decoding import BadSample
 
     try:
@@ -66,14 +70,14 @@ def _recover(job: Job) -> Record:
     from warp_train.registration.estimate import WORKING_SIDE, recover_lens
 
     bent, straight = decode_pair(job.bent, job.straight, WORKING_SIDE)
-    # Only JPEGs come back reduced: beside one, another format is brought to its size.
+    # Only JPEGs are reduced while decoding: a photo of another format is reduced to their size.
     size = min(bent.pixels.shape[:2], straight.pixels.shape[:2])
     first, second = (_of_size(photo, size) for photo in (bent, straight))
     return _line(job, recover_lens(first, second, bent.full_size))
 
 
 def _of_size(photo: Photo, size: tuple[int, ...]) -> Image:
-    """All of the photo and nothing beside it: a reduction that did not come out even is mended."""
+    """The photo at `size` (height, width), without the padding that an uneven reduction adds."""
     import numpy as np
     from PIL import Image as Pillow
 
@@ -97,9 +101,9 @@ def _line(job: Job, found: Recovery) -> Record:
 
 
 def _load() -> Callable[[Job], Record]:
-    """What a worker process starts with."""
+    """Prepares a worker process and returns the function that it runs."""
     import cv2
 
     cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(0)  # what is wrong with a file is said once, by name
+    cv2.utils.logging.setLogLevel(0)  # an error in a file is reported once, with its name
     return recover_files

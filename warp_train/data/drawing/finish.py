@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from warp_train.data.drawing.patterns import Rng, colour
 from warp_train.data.drawing.surfaces import Pen
-from warp_train.data.samples import Image, as_image
+from warp_train.photos.pixels import Image, as_image
 
 _SHIFT = 4
 _NOISE_TILE = 512

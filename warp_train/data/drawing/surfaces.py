@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.data.samples import Image
+from warp_train.photos.pixels import Image
 
 Floats = NDArray[np.floating[Any]]
 Point = tuple[float, float, float]

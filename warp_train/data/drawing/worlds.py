@@ -8,7 +8,7 @@ from warp_train.data.drawing.finish import clutter, light
 from warp_train.data.drawing.fixtures import furniture, opening, picture, skirting
 from warp_train.data.drawing.patterns import FLOOR_PATTERNS, WALL_PATTERNS, Rng, colour, contrasting
 from warp_train.data.drawing.surfaces import Camera, Pen, Rect, Surface
-from warp_train.data.samples import Image
+from warp_train.photos.pixels import Image
 
 World = Callable[[Rng, Pen], None]
 

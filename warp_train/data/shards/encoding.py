@@ -8,9 +8,9 @@ from PIL import Image as Pillow
 
 from warp_train.data.decoding import Photo, decode_image, decode_pair
 from warp_train.data.frames import cover_sides, fit_image, fit_lens, fit_ratio, is_across
-from warp_train.data.samples import Image
 from warp_train.data.sources.files import Item
 from warp_train.data.sources.manifest import PairItem
+from warp_train.photos.pixels import Image
 
 _AS_THEY_ARE = (".jpg", ".jpeg", ".png")  # what every reader of WebDataset's tars can decode
 _QUALITY = 95

@@ -16,15 +16,7 @@ from warp_train.data.lens_samplers import lens_samplers
 from warp_train.data.lenses import LensSampler, Points, inverse_map
 from warp_train.data.local_warp import before_the_lens, draw_local_warp, local_grid
 from warp_train.data.photometric import relook
-from warp_train.data.samples import (
-    Image,
-    Sample,
-    SampleKey,
-    as_image,
-    bend_pair,
-    make_sample,
-    reach_of,
-)
+from warp_train.data.samples import Sample, SampleKey, bend_pair, make_sample, reach_of
 from warp_train.data.shards.layout import is_cache
 from warp_train.data.shards.reading import cached_photos
 from warp_train.data.sources.files import (
@@ -36,6 +28,7 @@ from warp_train.data.sources.files import (
     split_items,
 )
 from warp_train.data.splits import group_of, id_of
+from warp_train.photos.pixels import Image, as_image
 
 _SALTS = {"train": 0xF070, "val": 0xF071}
 _MARGIN = 2.0  # frame pixels around all that either frame reads

@@ -8,7 +8,8 @@ from warp_train.data.drawing import draw_world
 from warp_train.data.drawing.finish import Sensor, add_noise, soften
 from warp_train.data.lens_samplers import lens_samplers
 from warp_train.data.lenses import Array, LensSampler, inverse_map
-from warp_train.data.samples import Image, Sample, SampleKey, bend_pair, make_sample, reach_of
+from warp_train.data.samples import Sample, SampleKey, bend_pair, make_sample, reach_of
+from warp_train.photos.pixels import Image
 
 _SUPERSAMPLING = 1.5
 _MARGIN = 3  # canvas pixels around all that either frame reads

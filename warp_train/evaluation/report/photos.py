@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as Pillow
 
-from warp_train.data.samples import Image
 from warp_train.evaluation.measuring import PhotoResult, corrected, read_pair
+from warp_train.photos.pixels import Image
 
 _EACH = 3
 _LONG_SIDE = 640
