@@ -64,9 +64,7 @@ def test_patterns_and_names_that_look_like_them(root: Path) -> None:
         "empty: no such file",
     ]
     (root / "x.jpg").mkdir()
-    assert (
-        plan_jobs(["x.jpg"], Path("o"), "").refusals[0].reason == "x.jpg: there are no photos in it"
-    )
+    assert plan_jobs(["x.jpg"], Path("o"), "").refusals[0].reason == "x.jpg: contains no photos"
 
 
 def test_two_photos_never_become_one_file(root: Path) -> None:
@@ -74,11 +72,11 @@ def test_two_photos_never_become_one_file(root: Path) -> None:
     plan = plan_jobs(["in/a.jpg", "other/a.jpg", "in/a.jpg", "./in/../in/a.jpg"], Path("o"), "_r")
     assert [str(job.input) for job in plan.jobs] == ["in/a.jpg"]
     assert [refusal.reason for refusal in plan.refusals] == [
-        "other/a.jpg: would become o/a_r.jpg, as in/a.jpg does"
+        "other/a.jpg: its result o/a_r.jpg would overwrite that of in/a.jpg"
     ]
     plan = plan_jobs(["other"], Path("o"), "_r", "tiff")
     assert [refusal.reason for refusal in plan.refusals] == [
-        "other/a.png: would become o/a_r.tif, as other/a.jpg does"
+        "other/a.png: its result o/a_r.tif would overwrite that of other/a.jpg"
     ]
     measured = plan_jobs(["in/a.jpg", "other/a.jpg", "in"], Path("o"), "", measure_only=True)
     assert [str(job.input) for job in measured.jobs] == [
@@ -97,7 +95,7 @@ def test_no_photo_becomes_anothers_input(root: Path) -> None:
     assert plan.earlier == 1
     touch(root / "in/a.webp")
     plan = plan_jobs(["in/a.jpg", "in/a.webp"], Path("in"), "", "webp")
-    assert plan.refusals[0].reason.endswith("in/a.webp, which is itself to be corrected")
+    assert plan.refusals[0].reason.endswith("would overwrite in/a.webp, which is another input")
     assert [str(job.input) for job in plan.jobs] == ["in/a.webp"]
 
 

@@ -172,9 +172,9 @@ def test_crops_hold_at_full_resolution() -> None:
 
 def test_a_warp_that_leaves_the_frame_cannot_be_filled() -> None:
     away = PhotoWarp(torch.tensor(IDENTITY, dtype=torch.float64), torch.full((2, 2, 2), 1.5))
-    with pytest.raises(ValueError, match="--crop none"):
+    with pytest.raises(ValueError, match="use the crop 'none'"):
         choose_view(away, 100, 150, "fill")
-    with pytest.raises(ValueError, match="--crop none"):
+    with pytest.raises(ValueError, match="use the crop 'none'"):
         choose_view(away, 100, 150, "max")
 
 

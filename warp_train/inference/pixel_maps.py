@@ -1,4 +1,4 @@
-"""Where each output pixel is read in the photo: exact at the nodes of a lattice, linear between."""
+"""Source positions of all output pixels: exact at the nodes of a lattice, interpolated between."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.view import View
 
 _STEPS = (32, 16, 8, 4, 2)
+"""Steps of the lattice that are tried, in pixels."""
 _PROBES = 48
+"""Cells along each side at which a step is tested."""
 _MOST_ERROR = 1 / 128
-"""Pixels that a map may be off: a quarter of the finest step that cv2.remap reads at."""
+"""Largest error of a map, in pixels: a quarter of cv2.remap's position step."""
 _NODE_ROWS = 64
 """Rows of the lattice that are computed at once."""
 
 
 @dataclass
 class AxisMap:
-    """Where the pixels of a tile are read along one axis of the photo, in pixels."""
+    """Source positions of a tile's pixels along one axis of the photo, in pixels."""
 
     at: NDArray[np.float32]
     """[h, w]."""
     low: float
+    """A lower bound of the positions."""
     high: float
-    """No position is below `low` or above `high`."""
+    """An upper bound of the positions."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,16 @@ class TileMaps:
     """The maps of a tile of output pixels."""
 
     rows: range
+    """Rows and columns of the output that the tile covers."""
     columns: range
     x: AxisMap
     y: AxisMap
 
 
 def tile_maps(warp: PhotoWarp, view: View, tile: tuple[int, int]) -> Iterator[TileMaps]:
-    """The maps of a view, tile by tile `(height, width)`; they do not depend on the tiles.
+    """The maps of a view, in tiles of `(height, width)`; positions do not depend on the tile size.
 
-    A map is off by at most `_MOST_ERROR` pixels and float32 rounding.
+    The error of a map is at most `_MOST_ERROR` pixels plus float32 rounding.
     """
     height, width = view.size
     step = lattice_step(warp, *view.frame)
@@ -70,7 +74,7 @@ def _pieces(whole: range, length: int) -> Iterator[range]:
 class _Lattice:
     """The lens at every `step`-th position of the frame, for a band of the view's rows.
 
-    The nodes are the same whatever the band, or the part of the frame that the view shows.
+    The positions of the nodes depend neither on the band nor on the part of the frame in view.
     """
 
     nodes: NDArray[np.float32]
@@ -97,7 +101,7 @@ class _Lattice:
         return _Lattice(nodes, step, start, (spans[0].start, spans[1].start))
 
     def between(self, rows: range, columns: range, axis: int) -> AxisMap:
-        """The map of some pixels along an axis."""
+        """The map of some pixels along an axis (0: x, 1: y), interpolated between the nodes."""
         places, kept = [], []
         for pixels, start, first in zip((rows, columns), self.start, self.first, strict=True):
             span = _node_span(pixels, start, self.step)
@@ -111,14 +115,14 @@ class _Lattice:
 
 
 def _node_span(pixels: range, start: int, step: int) -> range:
-    """The nodes around some pixels of the output, which begins at `start` in the frame."""
+    """The nodes around some pixels of the output, whose first pixel is at `start` in the frame."""
     first = (pixels.start + start) // step - 1
     return range(first, (pixels.stop - 1 + start) // step + 2)
 
 
 @dataclass(frozen=True)
 class _Residual:
-    """The residual at every output pixel: linear between its own nodes, so exact."""
+    """The residual at every output pixel: exact, as the residual is linear between its nodes."""
 
     field: NDArray[np.float32]
     """[2, Hr, Wr] displacements (x, y) in pixels."""
@@ -127,7 +131,7 @@ class _Residual:
     beside: NDArray[np.float32]
     """[Wr, w] weights of the field's columns for each output column."""
     place: NDArray[np.float64]
-    """[w] places of the output columns among those of the field."""
+    """[w] positions of the output columns, in columns of the field."""
 
     @staticmethod
     def of(warp: PhotoWarp, view: View) -> _Residual | None:
@@ -145,13 +149,13 @@ class _Residual:
         return _Residual(np.ascontiguousarray(field), below, beside, place)
 
     def strips(self, rows: range) -> NDArray[np.float32]:
-        """[2, h, Wr]: for some output rows, the residual at the field's columns."""
+        """[2, h, Wr]: the residual of some output rows at the field's columns."""
         strips: NDArray[np.float32] = self.below[rows.start : rows.stop] @ self.field
         return strips
 
     def add(self, strips: NDArray[np.float32], columns: range, x: AxisMap, y: AxisMap) -> None:
         """Adds the residual of a tile to its maps."""
-        # Of the field's columns few lie around a tile; the others' weights are zero.
+        # Only the few columns of the field around the tile have weights that are not zero.
         used = slice(int(self.place[columns[0]]), int(self.place[columns[-1]]) + 2)
         beside = self.beside[used, columns.start : columns.stop]
         for lens, strip in zip((x, y), strips[:, :, used], strict=True):
@@ -163,27 +167,27 @@ class _Residual:
 def _sources_px(
     warp: PhotoWarp, view: View, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Positions [h, w, 2] in the photo, in pixels, of output positions, each [h, w]."""
+    """Source positions [h, w, 2] in the photo, in pixels, of output positions, each [h, w]."""
     height, width = view.frame
     source: NDArray[np.float64] = warp.sources(view.points(x, y), height, width).numpy()
     return (source + 1) * ((width - 1) / 2, (height - 1) / 2)
 
 
 def _places(at: NDArray[np.float64], nodes: int) -> NDArray[np.float64]:
-    """Grid coordinates as places among `nodes` of a field, 0 .. nodes - 1."""
+    """Grid coordinates converted to positions between `nodes` of a field, 0 .. nodes - 1."""
     return ((at + 1) / 2 * (nodes - 1)).clip(0, nodes - 1)
 
 
 def _weights(places: NDArray[np.float64], nodes: int) -> NDArray[np.float32]:
-    """Linear interpolation at `places [n]` between `nodes`, as a matrix [n, nodes]."""
+    """The matrix [n, nodes] that interpolates linearly between `nodes` at `places [n]`."""
     weights: NDArray[np.float64] = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(nodes)))
     return weights.astype(np.float32)
 
 
 def lattice_step(warp: PhotoWarp, height: int, width: int) -> int:
-    """The widest step at which the middle of no cell is off by more than `_MOST_ERROR`.
+    """The largest step at which interpolation errs by at most `_MOST_ERROR` in the middle of cells.
 
-    A lens is smooth: cells all over the frame, its border included, speak for those between them.
+    A lens is smooth, so that it is enough to test cells spread over the frame and its border.
     """
     lens, frame = PhotoWarp(warp.params), View((height, width), (height, width))
     across, down = (np.linspace(0, side - 1, _PROBES) for side in (width, height))

@@ -1,4 +1,4 @@
-"""From what was typed to jobs: which photos, and where each result goes."""
+"""Turns inputs (files, folders, patterns) into jobs: a photo each, and the path of its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from warp_train.photos.formats import PHOTO_SUFFIXES, SUFFIXES, Format
 
 @dataclass(frozen=True)
 class Job:
-    """One photo, and the file that its correction becomes; None where none is written."""
+    """One photo, and the path of its corrected photo; None if none is written."""
 
     input: Path
     output: Path | None = None
@@ -21,7 +21,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What was asked for and cannot be done, and why; the reason names the file."""
+    """An input that cannot be processed, and the reason, which names the file."""
 
     input: Path
     reason: str
@@ -29,10 +29,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
+    """The photos to process, and the inputs that are refused or left out."""
+
     jobs: list[Job]
     refusals: list[Refusal]
     earlier: int
-    """Files left out because their names say that they are results of an earlier run."""
+    """Number of files that are left out because their names are those of earlier results."""
 
 
 def plan_jobs(
@@ -43,23 +45,27 @@ def plan_jobs(
     *,
     measure_only: bool = False,
 ) -> Plan:
-    """What to do with files, folders (searched in depth, their tree kept below `out`) and patterns.
+    """The jobs for files, folders (with their subfolders, which are kept below `out`) and patterns.
 
-    Hidden files, and `out` itself where it lies in a folder that is searched, are left out. Two
-    photos that would become one file, or one that would become another's input, are refused.
+    Hidden files, and the folder `out` inside a folder that is searched, are left out. A photo is
+    refused if its result would have the path of another result, or of another input.
 
     Args:
-        measure_only: no outputs, and nothing to refuse on their account.
+        inputs: paths or glob patterns.
+        out: folder of the results.
+        suffix: added to the names of the results, before the file suffix.
+        kind: format of the results; None keeps each photo's own.
+        measure_only: plan no results, so that no photo is refused because of its result.
     """
     refusals: list[Refusal] = []
-    found: dict[str, tuple[Path, Path]] = {}  # a photo that is named twice is meant once
+    found: dict[str, tuple[Path, Path]] = {}  # each photo once, even if it is given twice
     for text in inputs:
         before = len(refusals)
         here = [pair for path in _matches(text) for pair in _photos(path, out, refusals)]
         for path, place in here:
             found.setdefault(os.path.abspath(path), (path, place))  # noqa: PTH100
         if not here and len(refusals) == before:
-            reason = "there are no photos in it" if os.path.lexists(text) else "no such file"
+            reason = "contains no photos" if os.path.lexists(text) else "no such file"
             refusals.append(Refusal(Path(text), f"{text}: {reason}"))
     fresh = [pair for pair in found.values() if not _is_result(*pair, out, suffix)]
     if measure_only:
@@ -69,7 +75,10 @@ def plan_jobs(
 
 
 def _matches(text: str) -> list[Path]:
-    """What an argument means: a pattern, and then of photos, only where nothing has that name."""
+    """The paths of an input: the path itself if it exists, else the matches of a glob pattern.
+
+    Of the matches, only photos and folders are returned.
+    """
     if os.path.lexists(text):
         return [Path(text)]
     matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
@@ -77,9 +86,9 @@ def _matches(text: str) -> list[Path]:
 
 
 def _photos(folder: Path, out: Path, refusals: list[Refusal]) -> Iterator[tuple[Path, Path]]:
-    """(photo, its place below `folder`), in order; links to folders are not followed.
+    """(photo, its path relative to `folder`), sorted; links to folders are not followed.
 
-    Where `folder` is a file it is meant, whatever it is called.
+    If `folder` is a file, it is returned itself, whatever its suffix.
     """
     if not _is_folder(folder):
         yield folder, Path(folder.name)
@@ -104,11 +113,11 @@ def _is_photo(name: str) -> bool:
 
 
 def _is_folder(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112  # which takes any trouble for a no
+    return os.path.isdir(path)  # noqa: PTH112  # False for any error
 
 
 def _is_result(path: Path, place: Path, out: Path, suffix: str) -> bool:
-    """Whether a file is where this run would write, under a name that it would write."""
+    """Whether a file has the folder and the name of a result that this run would write."""
     named = bool(suffix) and path.stem.endswith(suffix)
     return named and _is_same(path.parent, (out / place).parent)
 
@@ -126,9 +135,9 @@ def _without_clashes(pairs: list[tuple[Path, Path]], refusals: list[Refusal]) ->
         place = os.path.realpath(output.parent) + os.sep + output.name
         other = sources.get(place)
         if place in taken:
-            reason = f"{path}: would become {output}, as {taken[place]} does"
+            reason = f"{path}: its result {output} would overwrite that of {taken[place]}"
         elif other is not None and os.path.realpath(path) != place:
-            reason = f"{path}: would become {output}, which is itself to be corrected"
+            reason = f"{path}: its result would overwrite {output}, which is another input"
         else:
             taken[place] = path
             jobs.append(Job(path, output))

@@ -1,6 +1,6 @@
-"""The one resampling of a photo, at full resolution, a tile at a time.
+"""The single resampling of a photo, at full resolution, in tiles.
 
-Only coordinates need room: the tiles are of the maps, and the photo is read where they point.
+The tiles bound the memory of the maps; the photo itself is not split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from warp_train.photos.formats import Interpolation
 
 Pixels = NDArray[Any]
 Map = NDArray[np.float32]
-"""[h, w] positions in pixels."""
+"""[h, w] source positions in pixels."""
 
 KERNELS: dict[Interpolation, int] = {
     "bilinear": cv2.INTER_LINEAR,
@@ -26,11 +26,11 @@ KERNELS: dict[Interpolation, int] = {
     "lanczos": cv2.INTER_LANCZOS4,
 }
 _TILE = (128, 1024)
-"""Output pixels whose maps stay in a core's own cache while they are made and read."""
-_MARGIN = 5  # more than the widest kernel reaches
-_LONGEST_READ = 32766  # of cv2.remap
+"""(height, width) of a tile in output pixels: its maps fit into the cache of a core."""
+_MARGIN = 5  # pixels; more than the radius of the widest kernel
+_LONGEST_READ = 32766  # longest side, in px, of a picture that cv2.remap reads
 _OUTSIDE = 1 / 64
-"""Pixels that a position may be outside the photo by rounding alone."""
+"""Distance from the photo, in pixels, up to which a position counts as inside: rounding errors."""
 
 
 def resample(
@@ -41,12 +41,12 @@ def resample(
     *,
     tile: tuple[int, int] = _TILE,
 ) -> Pixels:
-    """The view of the corrected photo, read once from `pixels` [H, W, C] of 8 or 16 bits.
+    """The view of the corrected photo, resampled once from `pixels` [H, W, C] of 8 or 16 bits.
 
-    Where the warp reads outside the photo it is blank: zero in every channel, so transparent where
-    there is alpha and black elsewhere, whatever the interpolation.
+    Output pixels whose source is outside the photo are zero in every channel: transparent in
+    photos with alpha, otherwise black.
 
-    Raises ValueError where a tile would have to read more than OpenCV can.
+    Raises ValueError if a tile would read a part of the photo that is too long for OpenCV.
     """
     height, width, channels = pixels.shape
     result = np.empty((*view.size, channels), pixels.dtype)
@@ -65,7 +65,7 @@ def resample(
 
 
 def _clip(axis: AxisMap, side: int) -> NDArray[np.bool_] | None:
-    """Brings positions into the photo, in place; a mask of those that were outside, if any."""
+    """Clips positions to the photo, in place; returns a mask of those outside, None without any."""
     if axis.low >= 0 and axis.high <= side - 1:
         return None
     outside = (axis.at < -_OUTSIDE) | (axis.at > side - 1 + _OUTSIDE)
@@ -75,12 +75,12 @@ def _clip(axis: AxisMap, side: int) -> NDArray[np.bool_] | None:
 
 
 def _part(pixels: Pixels, maps: TileMaps) -> Pixels:
-    """The part of a photo that a tile reads; makes the tile's positions those in the part."""
+    """The part of a photo that a tile reads; changes the tile's positions to refer to this part."""
     first = [max(int(axis.low) - _MARGIN, 0) for axis in (maps.y, maps.x)]
     last = [int(axis.high) + _MARGIN + 2 for axis in (maps.y, maps.x)]
     part = pixels[first[0] : last[0], first[1] : last[1]]
     if max(part.shape[:2]) > _LONGEST_READ:
-        raise ValueError(f"the warp reads more than {_LONGEST_READ} px at once")
+        raise ValueError(f"the warp reads more than {_LONGEST_READ} px in one direction at once")
     maps.y.at -= np.float32(first[0])
     maps.x.at -= np.float32(first[1])
     return part
@@ -88,7 +88,7 @@ def _part(pixels: Pixels, maps: TileMaps) -> Pixels:
 
 def _read(pixels: Pixels, x: Map, y: Map, kernel: int, result: Pixels) -> None:
     if kernel == cv2.INTER_LINEAR and pixels.dtype == np.uint8:
-        # To a 32nd of a pixel, as the other kernels are read in any case: a third faster.
+        # Rounds positions to 1/32 px, as cv2.remap does for the other kernels: a third faster.
         place, part = cv2.convertMaps(x, y, cv2.CV_16SC2)
         cv2.remap(pixels, place, part, kernel, dst=result, borderMode=cv2.BORDER_REPLICATE)
     else:
@@ -96,9 +96,9 @@ def _read(pixels: Pixels, x: Map, y: Map, kernel: int, result: Pixels) -> None:
 
 
 def _read_with_alpha(pixels: Pixels, x: Map, y: Map, kernel: int, result: Pixels) -> None:
-    """Colours weighted by their opacity: what shows through must not tint what does not.
+    """Resamples colours with the weight of their opacity, so that transparent pixels add none.
 
-    Where nothing is opaque the hidden colours are read as they are.
+    The colours of fully transparent output pixels are resampled without weights.
     """
     most = float(np.iinfo(pixels.dtype).max)
     opacity = pixels[..., -1:].astype(np.float32) / np.float32(most)
@@ -108,6 +108,6 @@ def _read_with_alpha(pixels: Pixels, x: Map, y: Map, kernel: int, result: Pixels
     _read(pixels, x, y, kernel, result)
     alpha = mixed[..., -1:].clip(0, 1)
     hidden = alpha < 0.5 / most
-    seen = mixed[..., :-1] / np.where(hidden, 1, alpha)
-    colours = np.where(hidden, result[..., :-1], np.rint(seen).clip(0, most))
+    visible = mixed[..., :-1] / np.where(hidden, 1, alpha)
+    colours = np.where(hidden, result[..., :-1], np.rint(visible).clip(0, most))
     result[..., :-1], result[..., -1:] = colours, np.rint(alpha * most)

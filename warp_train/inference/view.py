@@ -1,4 +1,4 @@
-"""Which part of the corrected frame is kept, so that nothing blank is in it, or as it comes."""
+"""Chooses the part of the corrected frame that becomes the output, with or without blank pixels."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ _MOST_TRIMS = 64
 
 @dataclass(frozen=True)
 class View:
-    """The output as a part of the corrected frame, which is as large as the photo."""
+    """The output as a part of the corrected frame, which has the size of the photo."""
 
     frame: tuple[int, int]
     """(height, width) of the photo."""
     size: tuple[int, int]
     """(height, width) of the output."""
     zoom: float = 1.0
-    """About the centre of the frame."""
+    """Magnification about the centre of the frame."""
     left: int = 0
+    """Column of the frame at which the output starts."""
     top: int = 0
+    """Row of the frame at which the output starts."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the frame, as it is."""
+        """Whether the output is the complete frame without zoom."""
         return self.zoom == 1 and self.size == self.frame
 
     def points(self, columns: Floats, rows: Floats) -> torch.Tensor:
-        """Grid coordinates [..., 2], float64, of output pixel positions (x, y)."""
+        """Grid coordinates [..., 2], float64, of output positions `columns` and `rows`, in px."""
         height, width = self.frame
         half_x, half_y = (width - 1) / 2, (height - 1) / 2
         x = (columns + self.left - half_x) / (self.zoom * half_x)
@@ -49,13 +51,13 @@ class View:
 
 
 def choose_view(warp: PhotoWarp, height: int, width: int, crop: Crop) -> View:
-    """The view of a warp that does not fold, which the proofs below rest on.
+    """The part of the corrected frame that `crop` keeps. The warp must not fold.
 
-    - `fill`: the frame, zoomed about its centre as little as leaves nothing blank in it;
-    - `max`: the largest upright rectangle of the frame, not zoomed, with nothing blank in it;
-    - `none`: the frame.
+    - `fill`: the frame, with the smallest zoom about its centre that leaves no blank pixels;
+    - `max`: the largest upright rectangle of the frame without blank pixels, not zoomed;
+    - `none`: the complete frame.
 
-    Raises ValueError where the warp moves so much out of the frame that there is none.
+    Raises ValueError if no such view exists, because the warp reads too far outside the photo.
     """
     frame = View((height, width), (height, width))
     if crop == "none" or warp.is_identity:
@@ -66,11 +68,11 @@ def choose_view(warp: PhotoWarp, height: int, width: int, crop: Crop) -> View:
 def _filled(warp: PhotoWarp, frame: View) -> View:
     if _is_covered(warp, frame):
         return frame
-    # A warp without folds maps a smaller frame into what the larger one reads: there is one zoom
-    # from which on all is covered, and it can be bisected.
+    # A warp without folds maps the frame of a larger zoom into that of a smaller one. All zooms
+    # above some value are therefore without blank pixels, and bisection finds this value.
     short, enough = 1.0, _MOST_ZOOM
     if not _is_covered(warp, replace(frame, zoom=enough)):
-        raise ValueError(f"no zoom up to {enough:g} fills the frame: take --crop none")
+        raise ValueError(f"no zoom up to {enough:g} fills the frame: use the crop 'none'")
     for _ in range(_ZOOM_STEPS):
         middle = (short + enough) / 2
         if _is_covered(warp, replace(frame, zoom=middle)):
@@ -83,8 +85,8 @@ def _filled(warp: PhotoWarp, frame: View) -> View:
 def _is_covered(warp: PhotoWarp, view: View) -> bool:
     """Whether no output pixel is read outside the photo.
 
-    It is enough to look at the outermost ring of pixels, all of it: a warp without folds maps what
-    is inside a closed curve inside the curve's image, and the photo has no holes.
+    Checking the outermost ring of pixels is enough: a warp without folds maps the inside of a
+    closed curve to the inside of the curve's image, and the photo has no holes.
     """
     height, width = view.size
     across, down = np.arange(width, dtype=float), np.arange(height, dtype=float)
@@ -99,7 +101,7 @@ def _is_covered(warp: PhotoWarp, view: View) -> bool:
 
 
 def _reads_photo(warp: PhotoWarp, view: View, x: Floats, y: Floats) -> NDArray[np.bool_]:
-    """Whether output positions, both arrays [n] or [h, w], are read within the photo."""
+    """Whether each output position, arrays [n] or [h, w], is read inside the photo."""
     points = view.points(x, y)
     source = warp.sources(points.reshape(1, -1, 2), *view.frame).abs().amax(-1)
     covered: NDArray[np.bool_] = (source <= 1 + _ROUNDING).numpy()
@@ -122,7 +124,7 @@ def _largest(warp: PhotoWarp, frame: View) -> View:
         if _is_covered(warp, view):
             return view
         left, top, right, bottom = left + 1, top + 1, right - 1, bottom - 1
-    raise ValueError("no part of the frame is without blank pixels: take --crop none")
+    raise ValueError("no part of the frame is without blank pixels: use the crop 'none'")
 
 
 def _covered_spans(
@@ -130,7 +132,7 @@ def _covered_spans(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last covered pixel of each row (or column), around its middle; (1, 0) if none.
 
-    Found between coarse nodes and then bisected, in all rows at once.
+    Both are first located between coarse nodes, and then bisected in all rows at once.
     """
     lines, length = frame.frame if along_rows else frame.frame[::-1]
 
@@ -141,26 +143,27 @@ def _covered_spans(
 
     nodes = np.unique(np.linspace(0, length - 1, _NODES).round().astype(np.int64))
     middle = len(nodes) // 2
-    seen = covered(np.broadcast_to(nodes, (lines, len(nodes))))
-    first = _edges(seen[:, middle::-1], nodes[middle::-1], covered)
-    last = _edges(seen[:, middle:], nodes[middle:], covered)
-    empty = ~seen[:, middle]
+    at_nodes = covered(np.broadcast_to(nodes, (lines, len(nodes))))
+    first = _edges(at_nodes[:, middle::-1], nodes[middle::-1], covered)
+    last = _edges(at_nodes[:, middle:], nodes[middle:], covered)
+    empty = ~at_nodes[:, middle]
     first[empty], last[empty] = 1, 0
     return first, last
 
 
 def _edges(
-    seen: NDArray[np.bool_],
+    at_nodes: NDArray[np.bool_],
     nodes: NDArray[np.int64],
     covered: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
 ) -> NDArray[np.int64]:
-    """The last covered pixel of each line on the way along `nodes`, whose first is covered.
+    """The last covered pixel of each line along `nodes`, before the first one that is blank.
 
     Args:
-        seen: [lines, nodes], whether each node is covered.
-        covered: the same of pixels, [lines, 1].
+        at_nodes: [lines, nodes], whether each node is covered. The first one has to be.
+        nodes: positions in the line, in the order of the search.
+        covered: returns whether pixels [lines, 1] are covered.
     """
-    run = np.logical_and.accumulate(seen, axis=1).sum(1)  # covered nodes before the first blank
+    run = np.logical_and.accumulate(at_nodes, axis=1).sum(1)  # covered nodes before the first blank
     inside: NDArray[np.int64] = nodes[np.maximum(run - 1, 0)]
     outside = np.where(run < len(nodes), nodes[np.minimum(run, len(nodes) - 1)], inside)
     while (np.abs(outside - inside) > 1).any():

@@ -1,4 +1,4 @@
-"""What the scores look at: any picture as RGB or luma in 0..1."""
+"""Converts pictures to the RGB and luma that the scores compare, in 0..1."""
 
 from typing import Any, TypeVar
 
@@ -13,15 +13,15 @@ Bytes = NDArray[np.uint8]
 Picture = TypeVar("Picture", Array, Bytes)
 
 LEAST_SIDE = 8
-"""Frames with a shorter side have neither lines nor a smaller scale to look at."""
+"""Shortest side, in px, of a picture in which lines are detected or that is halved further."""
 _LUMA = np.array(LUMA_WEIGHTS, np.float32)
 
 
 def as_rgb(image: NDArray[Any], name: str) -> Array:
     """float32 RGB [H, W, 3] of a uint8 (0..255) or float (0..1) picture, [H, W, 3] or grey [H, W].
 
-    Values are kept as they are, also those that are not finite.
-    Raises ValueError, which calls the picture `name`, for any other shape or type.
+    Values that are out of range or not finite are kept.
+    Raises ValueError for any other shape or type; its message calls the picture `name`.
     """
     image = np.asarray(image)
     grey = image.ndim == 2
@@ -39,7 +39,7 @@ def as_rgb(image: NDArray[Any], name: str) -> Array:
 
 
 def displayed(rgb: Array) -> Array:
-    """What a screen shows: 0..1, and black for what is not finite."""
+    """The picture as a screen shows it: clipped to 0..1, and black where it is not finite."""
     return np.clip(np.nan_to_num(rgb, nan=0.0, posinf=0.0, neginf=0.0), 0, 1)
 
 
@@ -49,13 +49,13 @@ def luma_of(rgb: Array) -> Array:
 
 
 def to_bytes(luma: Array) -> Bytes:
-    """Luma in 0..255, as OpenCV's detectors want it."""
+    """Luma in 0..1 converted to 0..255, which OpenCV's detectors require."""
     values: Bytes = np.rint(luma * np.float32(255)).astype(np.uint8)
     return values
 
 
 def scales(luma: Bytes, count: int) -> list[Bytes]:
-    """The picture and its halves, `count` in all, or as many as keep `LEAST_SIDE` pixels."""
+    """The picture, its half, its quarter …: `count` pictures, or fewer if a side gets too short."""
     pictures = [luma]
     while len(pictures) < count and min(pictures[-1].shape) >= 2 * LEAST_SIDE:
         pictures.append(halved(pictures[-1]))
@@ -63,7 +63,7 @@ def scales(luma: Bytes, count: int) -> list[Bytes]:
 
 
 def halved(luma: Picture) -> Picture:
-    """The picture at half the size; as it is if that would leave less than `LEAST_SIDE` pixels."""
+    """The picture at half the size, or unchanged if a side would be shorter than `LEAST_SIDE`."""
     if min(luma.shape) < 2 * LEAST_SIDE:
         return luma
     size = (luma.shape[1] // 2, luma.shape[0] // 2)
@@ -71,6 +71,6 @@ def halved(luma: Picture) -> Picture:
 
 
 def overlap(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """How much two histograms share: Σ min / Σ max in 0..1 (Ruzicka), 1 where both are empty."""
+    """Overlap of two histograms: Σ min / Σ max in 0..1 (Ruzicka), 1 if both are empty."""
     larger = float(np.maximum(one, other).sum())
     return float(np.minimum(one, other).sum()) / larger if larger > 0 else 1.0
