@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from warp_train.benchmark.bench import Result
+from warp_train.runtime.tables import UNKNOWN, Cells, aligned_lines, cell, ratio
 
 _LOOPS = {
     "ours": "warp-train's step",
@@ -32,22 +33,27 @@ def format_result(result: Result) -> str:
         f"{result.recipe}: {result.stage}, {result.backbone}, {samples} × {height} × {width} a"
         f" process, {result.processes} × {result.device}, precision {result.precision}",
         f"{result.samples_per_sec:.1f} samples/s with the recipe's own loader",
-        "",
-        f"one step, medians of {result.steps} rounds in turn",
-        *_table((_LOOPS[name], f"{ms:.2f} ms", "") for name, ms in result.step_ms.items()),
-        *_table((f"ratio {name}", f"{ratio:.3f}", "") for name, ratio in result.ratios.items()),
-        "",
-        "where it goes",
-        *_table(_part_rows(result)),
-        "",
-        "each loss term alone, forward and backward, with what it shares with others",
-        *_table((name, f"{ms:.2f} ms", "") for name, ms in result.losses_ms.items()),
-        "",
-        *_table(_resource_rows(result)),
-        "",
-        f"change first: {change_first(result)}",
     ]
-    return "\n".join(lines)
+    blocks = _blocks(result)
+    # Aligned together, so that the columns are the same in all blocks.
+    aligned = iter(aligned_lines([row for rows in blocks.values() for row in rows], left={0, 2}))
+    for title, rows in blocks.items():
+        lines += ["", title, *(f"  {next(aligned)}".rstrip() for _ in rows)]
+    return "\n".join([*lines, "", f"change first: {change_first(result)}"])
+
+
+def _blocks(result: Result) -> dict[str, list[Cells]]:
+    """Rows of name, figure and note, by the title above them."""
+    times = [(_LOOPS[name], f"{ms:.2f} ms", "") for name, ms in result.step_ms.items()]
+    ratios = [(f"ratio {name}", f"{value:.3f}", "") for name, value in result.ratios.items()]
+    return {
+        f"one step, medians of {result.steps} rounds in turn": [*times, *ratios],
+        "parts of the step": list(_part_rows(result)),
+        "each loss term alone, forward and backward, with what it shares with others": [
+            (name, f"{ms:.2f} ms", "") for name, ms in result.losses_ms.items()
+        ],
+        "memory and waits": list(_resource_rows(result)),
+    }
 
 
 def change_first(result: Result) -> str:
@@ -73,7 +79,7 @@ def change_first(result: Result) -> str:
     return f"nothing beside the network, which takes {share:.0%} of the step"
 
 
-def _part_rows(result: Result) -> Iterator[tuple[str, str, str]]:
+def _part_rows(result: Result) -> Iterator[Cells]:
     parts, step = result.parts_ms, result.step_ms["ours"]
     wait = 1e3 * result.data_wait_frac * result.batch[0] * result.processes / result.samples_per_sec
     yield "data wait", f"{wait:.2f} ms", f"{result.data_wait_frac:6.1%}"
@@ -96,43 +102,37 @@ def _part_rows(result: Result) -> Iterator[tuple[str, str, str]]:
         yield "drawing or decoding", f"{parts['drawing or decoding']:.2f} ms", "a sample, one core"
 
 
-def _resource_rows(result: Result) -> Iterator[tuple[str, str, str]]:
+def _resource_rows(result: Result) -> Iterator[Cells]:
     if result.peak_bytes:
         ours, bare = (result.peak_bytes[name] / _MB for name in ("ours", "bare"))
-        ratio = f"{ours / bare:.2f} × the bare network's {bare:.1f} MB"
-        yield "peak memory of a step", f"{ours:.1f} MB", ratio
+        compared = f"{ours / bare:.2f} × the bare network's {bare:.1f} MB"
+        yield "peak memory of a step", f"{ours:.1f} MB", compared
     syncs = result.host_syncs_per_step
     yield "waits for the GPU a step", "CPU: none to count" if syncs is None else str(syncs), ""
 
 
-def _table(rows: Iterator[tuple[str, str, str]]) -> list[str]:
-    return [f"  {name:<42}{value:>12}  {note}".rstrip() for name, value, note in rows]
-
-
 def format_targets(results: Mapping[str, Result]) -> str:
     """One line a case: the ratios that the step is judged by."""
-    lines = [f"{'':<26}{'ours/bare':>10}{'peer/bare':>10}{'ours/peer':>10}{'by hand':>9}{'mem':>6}"]
+    rows: list[Cells] = [("", "ours/bare", "peer/bare", "ours/peer", "by hand", "mem")]
     for name, result in results.items():
         ratios, peaks = result.ratios, result.peak_bytes
         peer = ratios["ours/bare"] / ratios["ours/peer"]
-        memory = f"{peaks['ours'] / peaks['bare']:6.2f}" if peaks else "     –"
-        lines.append(
-            f"{name:<26}{ratios['ours/bare']:10.3f}{peer:10.3f}{ratios['ours/peer']:10.3f}"
-            f"{ratios['ours/accelerate']:9.3f}{memory}"
-        )
-    return "\n".join(lines)
+        shown = (ratios["ours/bare"], peer, ratios["ours/peer"], ratios["ours/accelerate"])
+        memory = ratio(peaks.get("ours"), peaks.get("bare"))
+        rows.append((name, *(cell(value, ".3f") for value in shown), cell(memory, ".2f")))
+    return "\n".join(aligned_lines(rows))
 
 
 def format_scale(results: Mapping[str, Result]) -> str:
     """How a step grows: `cost ~ size ** exponent`, where the size is four times the first's."""
     first, *_ = results.values()
-    lines = [f"{'':<14}{'step':>12}{'exponent':>10}{'bare':>12}{'exponent':>10}{'peak':>11}"]
+    rows: list[Cells] = [("", "step", "exponent", "bare", "exponent", "peak")]
     for name, result in results.items():
-        row = f"{name:<14}"
+        row = [name]
         for loop in ("ours", "bare"):
             cost, before = result.step_ms[loop], first.step_ms[loop]
             exponent = "" if result is first else f"{math.log(cost / before, _GROWTH):.2f}"
-            row += f"{cost:9.1f} ms{exponent:>10}"
+            row += [f"{cost:.1f} ms", exponent]
         peak = result.peak_bytes.get("ours")
-        lines.append(row + (f"{peak / _MB:8.0f} MB" if peak else f"{'–':>11}"))
-    return "\n".join(lines)
+        rows.append((*row, f"{peak / _MB:.0f} MB" if peak else UNKNOWN))
+    return "\n".join(aligned_lines(rows))

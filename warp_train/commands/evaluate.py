@@ -75,7 +75,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     from warp_train.evaluation.evaluate import evaluate, pairs_to_evaluate
     from warp_train.evaluation.measuring import FailedPhoto, PhotoResult
-    from warp_train.evaluation.results_table import results_table
+    from warp_train.evaluation.results_table import evaluation_table
     from warp_train.inference.predictor import load_predictor
 
     pairs = pairs_to_evaluate(arguments.data, arguments.max_photos)
@@ -90,7 +90,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                     say(f"error: {' '.join(result['error'].split())}")
 
         found = evaluate(predictor, pairs, workers=arguments.workers, seen=seen)
-    print(results_table(found), flush=True)
+    print(evaluation_table(found), flush=True)
     if arguments.json is not None:
         from warp_train.runtime.json_text import to_json
 

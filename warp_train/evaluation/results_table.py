@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from warp_train.evaluation.evaluate import Evaluation
 from warp_train.evaluation.measuring import ROWS
 from warp_train.evaluation.statistics import GapMetric, Interval, RowTotals, Totals
 from warp_train.metrics import WEIGHTS
+from warp_train.runtime.tables import UNKNOWN, Cells, cell, ratio, text_table
 
-Cells = tuple[str, ...]
-
-UNKNOWN = "–"
 HEADER: Cells = (
     "",
     "photos",
@@ -24,7 +22,7 @@ HEADER: Cells = (
 )
 GAP_HEADER: Cells = ("gap closed", "groups", "epe_px", "95 %", "total_score", "95 %")
 
-RELIABILITY_HEADER: Cells = ("by doubt", "photos", "doubt px", "epe_px")
+RELIABILITY_HEADER: Cells = ("by expected error", "photos", "expected_error_px", "epe_px")
 
 ALL = "all photos"
 _TENTHS = 10
@@ -49,7 +47,7 @@ def gap_rows(named: Mapping[str, Totals]) -> list[Cells]:
 
 
 def reliability_rows(evaluation: Evaluation) -> list[Cells]:
-    """Photos by how much the model doubted itself, in tenths, under `RELIABILITY_HEADER`.
+    """Photos in tenths by the error that the model expects, under `RELIABILITY_HEADER`.
 
     Empty with fewer than ten photos of known warp.
     """
@@ -64,28 +62,21 @@ def reliability_rows(evaluation: Evaluation) -> list[Cells]:
     rows: list[Cells] = []
     for tenth in range(_TENTHS):
         part = known[len(known) * tenth // _TENTHS : len(known) * (tenth + 1) // _TENTHS]
-        doubt, error = (sum(values) / len(part) for values in zip(*part, strict=True))
-        rows.append((f"tenth {tenth + 1}", str(len(part)), f"{doubt:.3f}", f"{error:.3f}"))
+        expected, error = (sum(values) / len(part) for values in zip(*part, strict=True))
+        rows.append((f"tenth {tenth + 1}", str(len(part)), f"{expected:.3f}", f"{error:.3f}"))
     return rows
 
 
-def results_table(evaluation: Evaluation) -> str:
-    """All of it as text."""
+def evaluation_table(evaluation: Evaluation) -> str:
+    """All totals as text: a table for each tier and for all photos, gap closed, reliability."""
     named = blocks(evaluation)
-    parts = []
-    for name, totals in named.items():
-        parts.append(_aligned([(name, *HEADER[1:]), *block_rows(totals)]))
+    parts = [text_table((name, *HEADER[1:]), block_rows(totals)) for name, totals in named.items()]
     if evaluation.totals["ceiling"] is not None:
-        parts.append(_aligned([GAP_HEADER, *gap_rows(named)]))
+        parts.append(text_table(GAP_HEADER, gap_rows(named)))
     reliability = reliability_rows(evaluation)
     if reliability:
-        parts.append(_aligned([RELIABILITY_HEADER, *reliability]))
+        parts.append(text_table(RELIABILITY_HEADER, reliability))
     return "\n\n".join(parts)
-
-
-def cell(value: float | None, form: str) -> str:
-    """A number, or a dash where there is none."""
-    return UNKNOWN if value is None else format(value, form)
 
 
 def interval(value: Interval | None, form: str) -> str:
@@ -100,7 +91,7 @@ def _row(name: str, row: RowTotals | None, identity: RowTotals) -> Cells:
         name,
         str(row["photos"]),
         cell(row["epe_px"], ".3f"),
-        cell(_ratio(row["epe_px"], identity["epe_px"]), ".3f"),
+        cell(ratio(row["epe_px"], identity["epe_px"]), ".3f"),
         cell(row["total_score"], ".4f"),
         *(cell(row["sub_scores"][sub], ".3f") for sub in WEIGHTS),
         cell(row["negative_det_pct"], ".3f"),
@@ -113,15 +104,3 @@ def _gap(totals: Totals, metric: GapMetric) -> Cells:
         cell(totals["gap_closed"][metric], ".3f"),
         interval(totals["gap_closed_interval"][metric], ".3f"),
     )
-
-
-def _ratio(value: float | None, reference: float | None) -> float | None:
-    return value / reference if value is not None and reference else None
-
-
-def _aligned(rows: Sequence[Cells]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

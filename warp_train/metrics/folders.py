@@ -12,6 +12,7 @@ from typing import NamedTuple, TypedDict
 from warp_train.metrics.score import WEIGHTS, Score
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.scoring_pool import ScoringError, ScoringPool
+from warp_train.runtime.tables import table_lines
 
 _SHOWN = 5
 """Worst images in the table."""
@@ -146,13 +147,14 @@ def format_report(report: Report) -> str:
         (f"mean of {len(images)}", report["total_score"], report["sub_scores"]),
         *((image["image_id"], image["total_score"], image["sub_scores"]) for image in worst),
     ]
-    width = max(len(name) for name, *_ in named)
-    head = f"{'':<{width}}  " + "  ".join(f"{name:>6}" for name in ("total", *WEIGHTS))
-    mean, *rows = (
-        f"{name:<{width}}  " + "  ".join(f"{v:6.4f}" for v in (total, *subs.values()))
-        for name, total, subs in named
+    head, rule, mean, *lowest = table_lines(
+        ("", "total", *WEIGHTS),
+        [
+            (name, *(f"{score:.4f}" for score in (total, *subs.values())))
+            for name, total, subs in named
+        ],
     )
-    lines = [head, "-" * len(head), mean, "", "the lowest", *rows]
+    lines = [head, rule, mean, "", "the lowest", *lowest]
     failed = [image for image in images if image["flags"]["hard_fail"]]
     if failed:
         lines += ["", f"hard fails: {len(failed)} of {len(images)}"]

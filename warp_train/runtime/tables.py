@@ -23,8 +23,13 @@ def ratio(value: float | None, reference: float | None) -> float | None:
 
 def text_table(header: Cells, rows: Iterable[Cells]) -> str:
     """The header, a rule and the rows: the first column to the left, the others to the right."""
+    return "\n".join(table_lines(header, rows))
+
+
+def table_lines(header: Cells, rows: Iterable[Cells]) -> list[str]:
+    """The lines of `text_table`, for callers that put others between them."""
     head, *lines = aligned_lines([header, *rows])
-    return "\n".join([head, "-" * len(head), *lines])
+    return [head, "-" * len(head), *lines]
 
 
 def aligned_lines(rows: Iterable[Cells], left: Collection[int] = _FIRST) -> list[str]:

@@ -17,15 +17,13 @@ from warp_train.evaluation.report.photos import Showcase, choose, ranked_by_epe,
 from warp_train.evaluation.results_table import (
     GAP_HEADER,
     HEADER,
-    UNKNOWN,
-    Cells,
     block_rows,
     blocks,
-    cell,
     gap_rows,
     interval,
 )
 from warp_train.inference.fallback import Mode
+from warp_train.runtime.tables import UNKNOWN, Cells, cell
 
 _TEMPLATE = "template.html"
 _MOST_FAILURES = 30
