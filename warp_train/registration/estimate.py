@@ -101,7 +101,7 @@ def recover_lens(bent: Image, straight: Image, full: tuple[int, int]) -> Recover
 
 
 def _matches(frames: Frames, view: View) -> bool:
-    """Whether the photos show the same picture, as far as the registered field can tell."""
+    """Whether the photos match when the distorted one is read through the registered field."""
     overlap = float(view.inside.mean())
     return correlation(frames, view) >= _LEAST_CORRELATION and overlap >= _LEAST_OVERLAP
 
