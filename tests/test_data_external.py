@@ -96,7 +96,7 @@ def test_a_wrong_first_batch_is_described_in_one_line(batch, message):
         ("gone", "AttributeError"),
         ("broken", "ValueError: no disk$"),
         ("alone", r"must return \(train_loader, val_loader\), got int"),
-        ("spent", "the train loader must be iterable anew"),
+        ("spent", "the train loader must be iterable again"),
     ],
 )
 def test_loaders_that_cannot_be_had_are_described(module, function, message):

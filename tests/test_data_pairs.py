@@ -188,7 +188,7 @@ def test_a_pair_of_two_sizes_is_replaced(tmp_path):
     train, val = pairs(tmp_path)
     reports = [s[SampleKey(0, i)]["replaced"] for s in (train, val) for i in range(len(s))]
     assert [r.split("/")[-1] for r in reports if r] == [
-        "h2_original.png: is 290x200 px, but its target 300x200"
+        "h2_original.png: is 290x200 px, but its target is 300x200 px"
     ]
 
 
@@ -201,7 +201,7 @@ def edit(path, old, new):
     [
         (",target,", ",goal,", "manifest.csv: column 'target' is missing"),
         (",k3,", ",k33,", r"csv: column 'k3' is missing \(a lens needs all eight"),
-        (",tier", ",index", "manifest.csv: column 'index' is a sample's own key"),
+        (",tier", ",index", "manifest.csv: the column name 'index' is reserved"),
         (
             "in/3.png",
             "in/33.png",
@@ -243,10 +243,10 @@ def test_other_mistakes_are_named(tmp_path):
     (tmp_path / "m.txt").write_text("input,target\n")
     for name, message in [
         ("lone", "a_original.png: has no partner"),
-        ("plain", "data.root: .*plain holds neither manifest.csv"),
+        ("plain", "data.root: .*plain contains no manifest.csv"),
         ("m.jsonl", "m.jsonl, line 2: not JSON"),
         ("l.jsonl", "l.jsonl, line 1: must be a JSON object"),
-        ("e.csv", "e.csv: holds no pairs"),
+        ("e.csv", "e.csv: contains no pairs"),
         ("m.txt", "m.txt: a manifest must be a .csv or .jsonl"),
         ("gone.csv", "data.root: .*gone.csv does not exist"),
     ]:

@@ -141,7 +141,7 @@ def test_unusable_folders_are_named(tmp_path):
     save(tmp_path / "other" / "h_g2.png", PICTURE)
     for root, val_root, message in [
         ("gone", None, "data.root: .*gone does not exist"),
-        ("empty", None, "data.root: .*empty holds no images"),
+        ("empty", None, "data.root: .*empty contains no images"),
         ("one", None, "data.root: .*one: .* data.val_root"),
         ("one", "gone", "data.val_root: .*gone does not exist"),
         ("one", "other", "h_g2.png: its group 'h' is in both"),

@@ -141,7 +141,7 @@ def test_a_pair_that_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path: Path
     assert [failure["image_id"] for failure in found.failed] == ["broken", "lost", "odd"]
     assert "broken_original.png" in found.failed[0]["error"]
     assert "lost_generated.png" in found.failed[1]["error"]
-    assert "144x96 px, but its target 144x90" in found.failed[2]["error"]
+    assert "144x96 px, but its target is 144x90 px" in found.failed[2]["error"]
     assert len(seen) == 4
     assert sum(isinstance(result, PhotoResult) for result in seen) == 1
 

@@ -240,7 +240,9 @@ def test_a_cache_serves_only_what_it_was_made_for(recipe, photos, tmp_path):
     with pytest.raises(WarpTrainError, match="were written"):
         build_sources(DataConfig(**config), 0)
     (cache / "cache.json").write_text(json.dumps({"format": 2}))
-    with pytest.raises(WarpTrainError, match=r"cache.json: is not what warp-train prepare writes"):
+    with pytest.raises(
+        WarpTrainError, match=r"cache.json: is not a valid file of warp-train prepare"
+    ):
         build_sources(DataConfig(**config), 0)
 
 

@@ -1,4 +1,4 @@
-"""What keeps a drawn world from looking drawn: clutter, light, shadows, tone, blur and noise."""
+"""Effects that make drawn scenes look like photos: clutter, light, shadows, tone, blur, noise."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from warp_train.photos.pixels import Image, as_image
 
 _SHIFT = 4
 _NOISE_TILE = 512
-_UNIT_NOISE = 32  # grey levels that one standard deviation has in the noise tile
+_UNIT_NOISE = 32  # standard deviation of the noise tile, in grey levels
 
 
 def clutter(rng: Rng, pen: Pen) -> None:
-    """A few round or crooked things: not every edge in a photo is straight."""
+    """Draws a few objects with curved outlines, since photos also contain curved edges."""
     for _ in range(rng.integers(0, 5)):
         x, y = rng.uniform(-1, 1, 2) * pen.scale + pen.centre
         paint = tuple(map(float, colour(rng)))
@@ -53,7 +53,7 @@ def _cable(
 
 
 def light(rng: Rng, pen: Pen) -> None:
-    """Uneven coloured light, shadow edges, vignetting, and the tone curve."""
+    """Applies uneven coloured light, shadow edges, vignetting and a tone curve to the canvas."""
     canvas = pen.canvas
     height, width = canvas.shape[:2]
     field = rng.normal(0, rng.uniform(0.02, 0.13), (4, 6, 1)) + rng.normal(0, 0.02, (4, 6, 3))
@@ -70,7 +70,7 @@ def light(rng: Rng, pen: Pen) -> None:
 
 
 def _shadow(rng: Rng, pen: Pen, gain: Image) -> None:
-    """Darkens a convex patch of the light."""
+    """Darkens a convex patch of the gain map."""
     centre = rng.uniform(-1, 1, 2) * pen.scale + pen.centre
     angle = np.sort(rng.uniform(0, 2 * np.pi, 4))
     reach = pen.scale * rng.uniform(0.3, 1.2, 4)
@@ -81,7 +81,7 @@ def _shadow(rng: Rng, pen: Pen, gain: Image) -> None:
 
 
 def _tone(rng: Rng) -> Image:
-    """A look-up table: contrast, brightness and gamma of a camera that meters as it likes."""
+    """A look-up table [256] with random contrast, brightness and gamma."""
     level = np.arange(256) / 255
     contrast, gamma = rng.uniform(0.55, 1.3), np.exp(rng.normal(0, 0.2))
     curve = 0.5 + contrast * (level**gamma - 0.5) + rng.normal(0, 0.06)
@@ -89,7 +89,7 @@ def _tone(rng: Rng) -> Image:
 
 
 class Sensor(NamedTuple):
-    """What a camera does to every frame it takes of one scene."""
+    """The blur and the noise of a camera, which are the same for all frames of one scene."""
 
     blur: float
     """Standard deviation in canvas pixels."""
@@ -102,13 +102,13 @@ class Sensor(NamedTuple):
 
 
 def soften(canvas: Image, sensor: Sensor) -> Image:
-    """The canvas through the lens's blur, before it is sampled."""
+    """The canvas with the camera's blur, before frames are sampled from it."""
     size = 3 if sensor.blur < 0.9 else 5
     return as_image(cv2.GaussianBlur(canvas, (size, size), sensor.blur))
 
 
 def add_noise(rng: Rng, frame: Image, sensor: Sensor) -> Image:
-    """The frame with the sensor's noise, another at each call."""
+    """The frame with the sensor's noise, which differs between calls."""
     height, width = frame.shape[:2]
     tile = _noise_tile()
     if height > _NOISE_TILE or width > _NOISE_TILE:
@@ -121,6 +121,6 @@ def add_noise(rng: Rng, frame: Image, sensor: Sensor) -> Image:
 
 @lru_cache(maxsize=1)
 def _noise_tile() -> NDArray[np.uint8]:
-    """Gaussian noise around 128, drawn once: cutting from it is far cheaper than drawing."""
+    """Gaussian noise around 128, drawn once: a crop of it is much faster than new noise."""
     noise = np.random.default_rng(0).normal(128, _UNIT_NOISE, (_NOISE_TILE, _NOISE_TILE, 3))
     return np.clip(np.rint(noise), 0, 255).astype(np.uint8)

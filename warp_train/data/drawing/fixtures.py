@@ -1,4 +1,4 @@
-"""Things in a room: windows, doors, pictures and skirting on a wall; furniture on the floor."""
+"""Objects in a room: windows, doors, pictures and skirting on a wall; furniture on the floor."""
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def opening(rng: Rng, surface: Surface, wall: Rect, at: float) -> None:
 
 
 def picture(rng: Rng, surface: Surface, wall: Rect, at: float) -> None:
-    """A framed picture, mirror, screen, cupboard or whole patterned panel around `u = at`."""
+    """A framed picture, mirror, screen, cupboard or patterned panel around `u = at`."""
     wide, tall = wall.height * rng.uniform(0.15, 0.6), wall.height * rng.uniform(0.15, 0.45)
     top = wall.v0 + (wall.height - tall) * rng.uniform(0.15, 0.8)
     frame = Rect(at - wide / 2, top, at + wide / 2, top + tall)
@@ -58,7 +58,8 @@ def picture(rng: Rng, surface: Surface, wall: Rect, at: float) -> None:
 
 
 def furniture(rng: Rng, pen: Pen, camera: Camera, floor: float, span: Rect) -> None:
-    """A box on the floor (`y = floor`) somewhere in `span` (u is x, v is depth): three faces."""
+    """A box with up to three visible faces on the floor (`y = floor`), at a random place in `span`
+    (u is x, v is depth)."""
     x0, z0 = rng.uniform(span.u0, span.u1), rng.uniform(span.v0, span.v1)
     wide, deep, tall = rng.uniform(0.2, 0.9), rng.uniform(0.15, 0.6), rng.uniform(0.15, 1.1)
     raised = rng.uniform(0, 0.4) if rng.random() < 0.3 else 0.0

@@ -8,20 +8,20 @@ from warp_train.data.drawing.surfaces import Floats, Rect, Surface
 
 Rng = np.random.Generator
 Pattern = Callable[[Rng, Surface, Rect, float], None]
-"""Draws on the rectangle in cells of about the given size (surface units)."""
+"""Draws on a rectangle of a surface, in cells of about the given size (surface units)."""
 
-_MOST_CELLS = 40  # along a side
+_MOST_CELLS = 40  # per side
 _MOST_LETTERS = 450
 
 
 def colour(rng: Rng, low: float = 20, high: float = 235, tint: float = 30) -> Floats:
-    """A random RGB colour between two brightnesses; mostly near grey, as rooms are."""
+    """A random RGB colour with a brightness of `low` … `high`; mostly near grey, as in rooms."""
     level = rng.uniform(low, high)
     return in_range(level + rng.normal(0, tint, 3))
 
 
 def in_range(colours: Floats) -> Floats:
-    """The nearest colours in 0 … 255; the ufuncs have a fraction of np.clip's overhead."""
+    """The colours clipped to 0 … 255; these ufuncs have a fraction of np.clip's overhead."""
     clipped: Floats = np.minimum(np.maximum(colours, 0.0), 255.0)
     return clipped
 
@@ -33,7 +33,7 @@ def shades(rng: Rng, base: Floats, count: int, spread: float) -> Floats:
 
 
 def contrasting(rng: Rng, base: Floats, least: float = 35) -> Floats:
-    """A colour that stands out from `base`."""
+    """A random colour whose brightness differs from `base` by at least `least` grey levels."""
     other = colour(rng)
     level = float(base.sum()) / 3
     gap = float(other.sum()) / 3 - level
@@ -43,20 +43,21 @@ def contrasting(rng: Rng, base: Floats, least: float = 35) -> Floats:
 
 
 def steps(start: float, end: float, cell: float) -> Floats:
-    """Positions `cell` apart (more, where that would be too many) from start past the end."""
+    """Positions from `start` to `end` or just beyond, `cell` apart, or farther apart if there would
+    be more than `_MOST_CELLS` cells."""
     count = min(_MOST_CELLS, max(1, int(np.ceil((end - start) / cell))))
     return start + np.arange(count + 1) * max(cell, (end - start) / _MOST_CELLS)
 
 
 def cells(rect: Rect, size_u: float, size_v: float) -> Floats:
-    """The rectangle divided into cells [N, 4], row by row."""
+    """The rectangle divided into cells [N, 4] as (u0, v0, u1, v1), row by row."""
     u, v = steps(rect.u0, rect.u1, size_u), steps(rect.v0, rect.v1, size_v)
     left, top = (part.ravel() for part in np.meshgrid(u[:-1], v[:-1]))
     return np.stack([left, top, left + u[1] - u[0], top + v[1] - v[0]], axis=1)
 
 
 def inset(rects: Floats, share_u: float, share_v: float) -> Floats:
-    """Rectangles [N, 4] shrunk at every side by a share of their own size."""
+    """Rectangles [N, 4], made smaller on every side by a share of their own size."""
     du, dv = (rects[:, 2] - rects[:, 0]) * share_u, (rects[:, 3] - rects[:, 1]) * share_v
     return rects + np.stack([du, dv, -du, -dv], axis=1)
 
@@ -113,7 +114,7 @@ def bricks(rng: Rng, surface: Surface, rect: Rect, cell: float) -> None:
 
 
 def stripes(rng: Rng, surface: Surface, rect: Rect, cell: float) -> None:
-    """Wallpaper, cladding or corrugated metal: stripes one way."""
+    """Wallpaper, cladding or corrugated metal: stripes in one direction."""
     base = colour(rng, 60, 225)
     surface.fill(rect, base)
     level = rng.random() < 0.5
@@ -169,7 +170,7 @@ def windows(rng: Rng, surface: Surface, rect: Rect, cell: float) -> None:
 
 
 def shelves(rng: Rng, surface: Surface, rect: Rect, cell: float) -> None:
-    """Boards with books of all widths, heights and colours standing on them."""
+    """Shelf boards with books of various widths, heights and colours."""
     wood = colour(rng, 60, 220)
     surface.fill(rect, wood * 0.4)
     rows = steps(rect.v0, rect.v1, cell * rng.uniform(1.2, 2))
@@ -189,7 +190,7 @@ def shelves(rng: Rng, surface: Surface, rect: Rect, cell: float) -> None:
 
 
 def lettering(rng: Rng, surface: Surface, rect: Rect, cell: float) -> None:
-    """Print seen from afar: lines of words, made of short dark strokes."""
+    """Print seen from a distance: lines of words that consist of short strokes."""
     paper = colour(rng, 150, 250, 10) if rng.random() < 0.8 else colour(rng, 10, 80, 10)
     surface.fill(rect, paper)
     ink = contrasting(rng, paper, 90)

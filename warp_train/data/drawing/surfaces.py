@@ -1,4 +1,4 @@
-"""Flat surfaces in front of a camera: everything drawn on one stays straight on the canvas."""
+"""Flat surfaces in front of a camera: lines drawn on a surface are straight on the canvas."""
 
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ Floats = NDArray[np.floating[Any]]
 Point = tuple[float, float, float]
 """Homogeneous, on the canvas."""
 
-_SHIFT = 4  # OpenCV's fixed-point bits: corners are placed to 1/16 of a canvas pixel
-_NEAR = 0.06
-_FAR_OUT = 20_000.0  # canvas pixels; corners beyond are of no consequence to what is seen
+_SHIFT = 4  # OpenCV's fixed-point bits: corners have a precision of 1/16 canvas pixel
+_NEAR = 0.06  # least depth that is drawn
+_FAR_OUT = 20_000.0  # canvas pixels; corners are clamped to this, far outside the visible canvas
 
 
 class Rect(NamedTuple):
@@ -35,7 +35,7 @@ class Rect(NamedTuple):
 
 
 class Camera:
-    """A pinhole camera at the origin looking along +z (x right, y down), turned a little."""
+    """A pinhole camera at the origin that looks along +z (x right, y down) before its rotation."""
 
     def __init__(self, focal: float, yaw: float, pitch: float, roll: float) -> None:
         """`focal` in half diagonals of the frame; the angles in radians."""
@@ -47,7 +47,8 @@ class Camera:
 
 
 class Pen:
-    """Draws on a canvas whose `centre` (pixels) is the frame's, `scale` pixels a half diagonal."""
+    """Draws on a canvas. `centre` is the frame's centre and `scale` its half diagonal, both in
+    canvas pixels."""
 
     def __init__(self, canvas: Image, centre: tuple[float, float], scale: float) -> None:
         self.canvas = canvas
@@ -55,13 +56,13 @@ class Pen:
         self.scale = scale
 
     def paint_over(self, colour: Floats) -> None:
-        """One colour, its fractions cut off, all over the canvas."""
+        """Fills the canvas with one colour, truncated to integers."""
         height, width = self.canvas.shape[:2]
-        # numpy would write such a canvas three bytes at a time.
+        # Faster than an assignment in numpy, which would write three bytes at a time.
         cv2.rectangle(self.canvas, (0, 0), (width, height), colour.astype(int).tolist(), cv2.FILLED)
 
     def surface(self, camera: Camera, origin: Floats, u_axis: Floats, v_axis: Floats) -> "Surface":
-        """The plane `origin + u · u_axis + v · v_axis` as the camera sees it."""
+        """The plane `origin + u · u_axis + v · v_axis`, projected by the camera."""
         focal = camera.focal * self.scale
         cx, cy = self.centre
         intrinsics = np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1.0]])
@@ -77,7 +78,8 @@ class Surface:
         self.homography = homography
 
     def view(self) -> Rect:
-        """A box on the surface that holds all the canvas, at most ±6; for one facing the camera."""
+        """A box on the surface that covers the canvas, at most ±6; for a surface that faces the
+        camera."""
         height, width = self.pen.canvas.shape[:2]
         corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1.0]])
         back = corners @ np.linalg.inv(self.homography).T
@@ -87,9 +89,9 @@ class Surface:
         return Rect(float(u.min()), float(v.min()), float(u.max()), float(v.max()))
 
     def fill(self, rect: Rect, colour: Floats) -> None:
-        """One rectangle, cut where it passes behind the camera."""
+        """Fills one rectangle, without the part behind the camera."""
         u0, v0, u1, v1 = rect
-        # Python's own numbers: for four corners, numpy's calls would take most of the time.
+        # Python floats: for four corners, the overhead of numpy's calls would dominate.
         (a, b, c), (d, e, f), (g, h, i) = self.homography.tolist()
         seen = [
             (a * u + b * v + c, d * u + e * v + f, g * u + h * v + i)
@@ -102,11 +104,12 @@ class Surface:
             self._polygons([_fixed(outline)], [colour.tolist()])
 
     def rects(self, rects: Floats, colours: Floats) -> None:
-        """Rectangles [N, 4] as (u0, v0, u1, v1), with colours [N, 3] or [3]."""
+        """Fills rectangles [N, 4], given as (u0, v0, u1, v1), with colours [N, 3] or [3]."""
         self.quads(rects[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), colours)
 
     def quads(self, corners: Floats, colours: Floats) -> None:
-        """Convex outlines [N, K, 2] in surface units, with colours [N, 3] or [3]."""
+        """Fills convex outlines [N, K, 2] in surface units with colours [N, 3] or [3]. Outlines
+        that reach behind the camera are left out."""
         points, inside = self._project(corners)
         height, width = self.pen.canvas.shape[:2]
         low, high = points.min(1), points.max(1)
@@ -115,7 +118,7 @@ class Surface:
         self._polygons(list(_fixed(points[seen])), shades)
 
     def lines(self, ends: Floats, colour: Floats, thickness: float) -> None:
-        """Segments [N, 2, 2] in surface units, `thickness` in canvas pixels."""
+        """Draws segments [N, 2, 2], given in surface units; `thickness` in canvas pixels."""
         seen = ends @ self.homography[:, :2].T + self.homography[:, 2]
         if seen[..., 2].min() <= _NEAR:
             seen = _cut_near(seen)
@@ -125,7 +128,8 @@ class Surface:
         cv2.polylines(self.pen.canvas, segments, False, shade, pixels, cv2.LINE_AA, _SHIFT)
 
     def _project(self, points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-        """Canvas positions of [N, K, 2], and which of the N lie in front of the camera."""
+        """Canvas positions of points [N, K, 2], and which of the N outlines lie completely in
+        front of the camera."""
         seen = points @ self.homography[:, :2].T + self.homography[:, 2]
         depth = seen[..., 2:]
         return seen[..., :2] / np.maximum(depth, _NEAR), (depth[..., 0] > _NEAR).all(1)
@@ -137,13 +141,13 @@ class Surface:
 
 
 def _fixed(points: Floats) -> NDArray[np.int32]:
-    # Called for every shape: the ufuncs have a fraction of np.clip's overhead.
+    # Called for every shape: these ufuncs have a fraction of np.clip's overhead.
     scaled: Floats = np.minimum(np.maximum(points, -_FAR_OUT), _FAR_OUT) * (1 << _SHIFT)
     return np.rint(scaled).astype(np.int32)
 
 
 def _cut_near(ends: Floats) -> Floats:
-    """Segments [N, 2, 3], homogeneous, less what lies behind the camera."""
+    """Homogeneous segments [N, 2, 3] without the parts behind the camera."""
     a, b = ends[:, 0], ends[:, 1]
     depth_a, depth_b = a[:, 2:], b[:, 2:]
     at = (_NEAR - depth_a) / np.where(depth_b == depth_a, 1.0, depth_b - depth_a)
@@ -154,7 +158,7 @@ def _cut_near(ends: Floats) -> Floats:
 
 
 def _clip_near(polygon: list[Point]) -> list[Point]:
-    """A polygon, homogeneous, cut by Sutherland–Hodgman just before the camera."""
+    """A homogeneous polygon without the part behind the camera (Sutherland–Hodgman, 1974)."""
     kept: list[Point] = []
     for here, following in zip(polygon, polygon[1:] + polygon[:1], strict=True):
         if here[2] > _NEAR:

@@ -1,4 +1,4 @@
-"""Whole scenes: what stands where, and how the camera looks at it."""
+"""Complete scenes: the objects, their places, and the camera's position."""
 
 from collections.abc import Callable
 
@@ -16,13 +16,13 @@ _EAST, _SOUTH, _AWAY = np.eye(3)
 
 
 def _camera(rng: Rng, yaw: float, pitch: float) -> Camera:
-    """A camera turned by up to the given angles (radians), held level to a few degrees."""
+    """A camera turned by up to the given angles (radians); its roll is a few degrees at most."""
     tilt = rng.uniform(-pitch, pitch) if rng.random() < 0.7 else 0.0
     return Camera(rng.uniform(0.7, 2.0), rng.uniform(-yaw, yaw), tilt, rng.normal(0, 0.03))
 
 
 def room(rng: Rng, pen: Pen) -> None:
-    """The inside of a box: floor, ceiling, three walls and what stands before them."""
+    """The inside of a box: floor, ceiling, three walls and furniture."""
     camera = _camera(rng, 0.7, 0.15)
     left, right = -rng.uniform(0.5, 2), rng.uniform(0.5, 2)
     ceiling, floor = -rng.uniform(0.5, 1.3), rng.uniform(0.5, 1.3)
@@ -81,7 +81,7 @@ def corner(rng: Rng, pen: Pen) -> None:
     street = pen.surface(camera, bottom * _SOUTH, _EAST, _AWAY)
     _floor(rng, street, Rect(-4, 0, 4, 6))
     turn = rng.uniform(0.3, 1.2)
-    outward = rng.choice([-1.0, 1.0])  # a house's corner, or the inside of a courtyard
+    outward = rng.choice([-1.0, 1.0])  # the outer corner of a house, or a corner of a courtyard
     for side, angle in ((-1, turn), (1, rng.uniform(0.3, 1.2))):
         along = np.array([side * np.cos(angle), 0, outward * np.sin(angle)])
         surface = pen.surface(camera, edge, along, _SOUTH)
@@ -130,14 +130,14 @@ _EDGE = 10  # grey levels between samples three pixels apart
 
 
 def _edge_share(canvas: Image) -> float:
-    """Share of the canvas with an upright or level edge: a bare wall teaches nothing."""
+    """Share of the canvas that contains edges. A scene without edges is useless for training."""
     grey = canvas[::3, ::3, 1].astype(np.int16)
     across, down = np.abs(np.diff(grey, axis=1)) > _EDGE, np.abs(np.diff(grey, axis=0)) > _EDGE
     return float(across.mean() + down.mean()) / 2
 
 
 def draw_world(rng: Rng, canvas: Image, centre: tuple[float, float], scale: float) -> None:
-    """Draws a random straight world over the whole RGB canvas.
+    """Draws a random scene over the complete RGB canvas. Its straight edges are straight on it.
 
     `centre` is the frame's centre and `scale` its half diagonal, both in canvas pixels.
     """

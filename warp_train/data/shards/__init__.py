@@ -1,6 +1,7 @@
-"""Prepared caches: photos at the size that they are trained on, in tar shards as WebDataset's.
+"""Prepared caches: photos at training size in tar shards, in the format of WebDataset.
 
-A folder with `cache.json`, and per shard a tar and a line a sample in a .jsonl beside it, which
-says where in the tar its files are: any sample can be read at any time, so that the order of
-training, and with it a resumed run, is that of a run from the photos themselves.
+A cache is a folder with `cache.json` and the shards. A shard is a tar and a .jsonl index with one
+line per sample, which contains the positions of the sample's files in the tar. Samples can be read
+in any order, so a run from a cache, resumed or not, uses the same order of samples as a run from
+the photos themselves.
 """

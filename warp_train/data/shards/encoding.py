@@ -1,4 +1,4 @@
-"""What a shard holds of a photo or a pair: little enough to be read quickly, and nothing less."""
+"""The files that a shard contains of a photo or a pair: reduced to the size that training needs."""
 
 import io
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from warp_train.data.sources.files import Item
 from warp_train.data.sources.manifest import PairItem
 from warp_train.photos.pixels import Image
 
-_AS_THEY_ARE = (".jpg", ".jpeg", ".png")  # what every reader of WebDataset's tars can decode
+_AS_THEY_ARE = (".jpg", ".jpeg", ".png")  # every reader of WebDataset's tars can decode these
 _QUALITY = 95
 
 
@@ -20,19 +20,20 @@ class Encoded(NamedTuple):
     """A sample in a shard."""
 
     files: dict[str, bytes]
-    """By what follows the key in their names, such as `target.jpg`."""
+    """Contents by the part of the file's name after the sample's key, such as `target.jpg`."""
     about: dict[str, Any]
-    """`image_id`, `group`, `orig_size`, and of a pair `params` (None: unknown), `extra`, and
-    perhaps `profile` (its values and its unit)."""
+    """`image_id`, `group` and `orig_size`; for a pair also `params` (None: unknown), `extra` and,
+    if it is known, `profile` (its values and its unit)."""
 
 
 def encode(item: Item, size: tuple[int, int]) -> Encoded:
-    """The item for frames of up to `size`. Raises BadSample for what cannot be read."""
+    """The item, encoded for frames of up to `size`. Raises BadSample if it cannot be read."""
     return _pair(item, size) if isinstance(item, PairItem) else _photo(item, size)
 
 
 def _pair(item: PairItem, size: tuple[int, int]) -> Encoded:
-    """Both photos as frames, not turned and without loss: a training run gets the same pixels."""
+    """Both photos as frames, neither rotated nor compressed with loss, so that training uses the
+    same pixels as without a cache."""
     source, target = decode_pair(item.input, item.target, *cover_sides(size))
     upright = size[::-1] if is_across(source.full_size, size) else size
     params = fit_lens(item.params, source.full_size, upright)
@@ -47,7 +48,8 @@ def _pair(item: PairItem, size: tuple[int, int]) -> Encoded:
 
 
 def _photo(item: Item, size: tuple[int, int]) -> Encoded:
-    """The file itself where it is small; else the photo reduced to what frames are cropped from."""
+    """The file itself if it is small; otherwise the photo, reduced to the size that frames are
+    cropped from."""
     photo = decode_image(item.target, *cover_sides(size))
     suffix = item.target.suffix.lower()
     short, long = cover_sides(size)

@@ -1,4 +1,4 @@
-"""Names and contents of a cache's files, and what makes two caches the same."""
+"""Names and contents of a cache's files, and the digest that identifies its data set."""
 
 import hashlib
 import json
@@ -15,35 +15,35 @@ from warp_train.runtime.section import Section
 
 CACHE_FILE = "cache.json"
 SHARD_ITEMS = 256
-"""Samples a shard: what a killed `prepare` does again at most, for each split."""
+"""Samples per shard. A `prepare` that was killed repeats at most so many, for each split."""
 
 SPLITS = ("train", "val")
 Kind = Literal["photos", "pairs"]
 
 
 class Cache(Section):
-    """`cache.json`."""
+    """The contents of `cache.json`."""
 
     format: Literal[1] = 1
     source: Kind
-    """The recipe's `data.source` that reads the cache."""
+    """The `data.source` of recipes that use the cache."""
     size: tuple[int, int]
-    """[height, width] of the largest frames that it is meant for."""
+    """[height, width] of the largest frames that can be read from the cache."""
     dataset: str
-    """Digest of the files that it was made from, see `dataset_digest`."""
+    """Digest of the files that the cache was made from, see `dataset_digest`."""
     samples: dict[str, int]
-    """Files found, by split."""
+    """Number of samples found, by split."""
     shards: dict[str, int] | None = None
-    """Bytes of each shard's tar, by name; None until all are written."""
+    """Size of each shard's tar in bytes, by name; None until all are written."""
 
 
 def is_cache(root: Path) -> bool:
-    """Whether `prepare` has made this folder, or begun to."""
+    """Whether the folder was written by `prepare`, completely or in part."""
     return (root / CACHE_FILE).is_file()
 
 
 def read_cache(root: Path) -> Cache:
-    """`cache.json`. Raises WarpTrainError when it is not one."""
+    """Reads `cache.json`. Raises WarpTrainError if it is missing or invalid."""
     path = root / CACHE_FILE
     try:
         return Cache.model_validate_json(path.read_bytes())
@@ -51,19 +51,19 @@ def read_cache(root: Path) -> Cache:
         raise WarpTrainError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise WarpTrainError(
-            f"{path}: is not what warp-train prepare writes: {error.errors()[0]['msg']}"
+            f"{path}: is not a valid file of warp-train prepare: {error.errors()[0]['msg']}"
         ) from error
 
 
 def shard_name(split: str, number: int) -> str:
-    """A shard's name, less its suffix."""
+    """A shard's name without suffix, such as `train-000003`."""
     return f"{split}-{number:06}"
 
 
 def dataset_digest(splits: Iterable[Iterable[Item]]) -> str:
-    """Names the files with their sizes and dates, their splits, and what is known about them.
+    """A digest of the files' names, sizes and dates, their splits, ids, groups and lenses.
 
-    Raises OSError where one cannot be looked at.
+    Raises OSError if a file's size or date cannot be read.
     """
     digest = hashlib.sha256()
     for items in splits:
@@ -78,7 +78,7 @@ def dataset_digest(splits: Iterable[Iterable[Item]]) -> str:
 
 
 def files_of(item: Item) -> list[Path]:
-    """The item's photos: the straight one, and after it the distorted one of a pair."""
+    """The item's photos: the straight one and, for a pair, the distorted one after it."""
     return [item.target, item.input] if isinstance(item, PairItem) else [item.target]
 
 

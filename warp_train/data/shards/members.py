@@ -1,4 +1,4 @@
-"""Photos in a shard, named as if the tar were a folder: `cache/train-000003.tar/17.target.jpg`."""
+"""Photos in a shard. In paths, its tar is a folder: `cache/train-000003.tar/17.target.jpg`."""
 
 import json
 import os
@@ -10,9 +10,9 @@ INDEX_SUFFIX = ".jsonl"
 
 
 def read_member(path: Path) -> bytes | None:
-    """The bytes of a photo in a shard; None for a path that does not lead into one.
+    """The bytes of a photo in a shard; None if the path is not inside a shard.
 
-    Raises OSError, ValueError or KeyError for a shard or an index that is not as it was written.
+    Raises OSError, ValueError or KeyError if the shard or its index is damaged.
     """
     shard = path.parent
     if shard.suffix != SHARD_SUFFIX or not shard.is_file():
@@ -24,13 +24,13 @@ def read_member(path: Path) -> bytes | None:
     finally:
         os.close(handle)
     if len(content) < length:
-        raise ValueError(f"{shard.name} is cut off")
+        raise ValueError(f"{shard.name} is truncated")
     return content
 
 
 @cache
 def _spans(shard: Path) -> dict[str, tuple[int, int]]:
-    """Where each photo of a shard starts and how long it is."""
+    """Start and length in bytes of each photo in a shard, by name."""
     lines = shard.with_suffix(INDEX_SUFFIX).read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     return {name: (start, length) for row in rows for name, start, length in row.get("files", ())}

@@ -20,13 +20,13 @@ from warp_train.runtime.errors import WarpTrainError
 def cached_photos(root: Path, config: DataConfig) -> tuple[list[Item], list[Item]]:
     """The straight photos to train and to validate on.
 
-    Raises WarpTrainError where the cache is unfinished, damaged, or not for such a recipe.
+    Raises WarpTrainError if the cache is unfinished, damaged, or does not fit the recipe.
     """
     return _cached(root, config, _photo)
 
 
 def cached_pairs(root: Path, config: DataConfig) -> tuple[list[PairItem], list[PairItem]]:
-    """The pairs to train and to validate on, as `cached_photos`."""
+    """The pairs to train and to validate on. Raises WarpTrainError as `cached_photos`."""
     return _cached(root, config, _pair)
 
 
@@ -49,10 +49,12 @@ def _cached(
 
 def _check(root: Path, cache: Cache, config: DataConfig) -> None:
     if cache.shards is None:
-        raise WarpTrainError(f"data.root: {root}: is unfinished; start warp-train prepare again")
+        raise WarpTrainError(
+            f"data.root: {root}: is unfinished; run warp-train prepare again to finish it"
+        )
     if cache.source != config.source:
         raise WarpTrainError(
-            f"data.root: {root}: holds {cache.source}, but data.source is {config.source}"
+            f"data.root: {root}: contains {cache.source}, but data.source is {config.source}"
         )
     if any(np.greater(sorted(config.size), sorted(cache.size))):
         raise WarpTrainError(
@@ -61,7 +63,10 @@ def _check(root: Path, cache: Cache, config: DataConfig) -> None:
         )
     for key in ("val_root", "warps"):
         if getattr(config, key) is not None:
-            raise WarpTrainError(f"data.{key}: is for warp-train prepare, which has written {root}")
+            raise WarpTrainError(
+                f"data.{key}: is not allowed with {root}, which warp-train prepare has written; "
+                f"set it for warp-train prepare instead"
+            )
 
 
 def _shard_items(

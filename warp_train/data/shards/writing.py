@@ -1,4 +1,4 @@
-"""Shards, each of which appears whole or not at all."""
+"""Writing of shards. A shard is either complete or does not exist, even after a crash."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from warp_train.data.shards.members import INDEX_SUFFIX, SHARD_SUFFIX
 from warp_train.runtime.atomic_files import appearing, write_atomically
 
 Outcome = Encoded | str
-"""A sample, or "path: reason" of one that cannot be read."""
+"""A sample, or "path: reason" of a file that cannot be read."""
 
 
 def write_cache_file(root: Path, cache: Cache) -> None:
@@ -22,9 +22,10 @@ def write_cache_file(root: Path, cache: Cache) -> None:
 
 
 def write_shard(root: Path, name: str, first: int, outcomes: Sequence[Outcome]) -> None:
-    """A tar of samples that are named by their numbers from `first` on, and then its index.
+    """Writes a shard's tar, and then its index.
 
-    The index is what makes the shard count; it names the unreadable ones too. Raises OSError.
+    The samples are named by consecutive numbers that start at `first`. The index also lists the
+    unreadable files; a shard without an index is not finished. Raises OSError.
     """
     lines: list[dict[str, Any]] = []
     with (
@@ -44,7 +45,7 @@ def _add(tar: tarfile.TarFile, key: str, sample: Encoded) -> list[tuple[str, int
     """Appends a sample's files; returns name, start and length of its photos."""
     spans = []
     for suffix, content in {**sample.files, "json": json.dumps(sample.about).encode()}.items():
-        entry = tarfile.TarInfo(f"{key}.{suffix}")  # of no date: the same photos, the same bytes
+        entry = tarfile.TarInfo(f"{key}.{suffix}")  # without a date: same photos, same bytes
         entry.size = len(content)
         spans.append((entry.name, tar.offset + tarfile.BLOCKSIZE, entry.size))
         tar.addfile(entry, io.BytesIO(content))
@@ -57,11 +58,11 @@ def is_written(root: Path, name: str) -> bool:
 
 
 def shard_bytes(root: Path, name: str) -> int:
-    """Length of a finished shard's tar. Raises OSError."""
+    """Size of a finished shard's tar in bytes. Raises OSError."""
     return (root / f"{name}{SHARD_SUFFIX}").stat().st_size
 
 
 def unreadable(root: Path, name: str) -> list[str]:
-    """What a finished shard's index says could not be read. Raises OSError."""
+    """The unreadable files in a finished shard's index, as "path: reason". Raises OSError."""
     rows = map(json.loads, (root / f"{name}{INDEX_SUFFIX}").read_text().splitlines())
     return [row["error"] for row in rows if "error" in row]

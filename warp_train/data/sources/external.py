@@ -15,10 +15,10 @@ _RANGE_TOLERANCE = 1e-3
 
 
 def load_external(spec: str) -> tuple[Iterable[Any], Iterable[Any]]:
-    """The (train, val) loaders that `module:function` returns; each is iterated once an epoch.
+    """The (train, val) loaders that `module:function` returns; each is iterated once per epoch.
 
-    The working directory is importable meanwhile. Raises WarpTrainError in one line when the
-    import or the call fails, or something else is returned.
+    Modules in the working directory can be imported. Raises WarpTrainError, in one line, if the
+    import or the call fails, or if something else is returned.
     """
     module_name, _, function_name = spec.partition(":")
     where = f"data.external '{spec}'"
@@ -38,17 +38,19 @@ def load_external(spec: str) -> tuple[Iterable[Any], Iterable[Any]]:
     for name, loader in zip(("train", "val"), loaders, strict=True):
         if not isinstance(loader, Iterable) or isinstance(loader, Iterator):
             raise WarpTrainError(
-                f"{where}: the {name} loader must be iterable anew each epoch, "
+                f"{where}: the {name} loader must be iterable again in each epoch, "
                 f"got {type(loader).__name__}"
             )
     return loaders[0], loaders[1]
 
 
 def external_batches(loader: Iterable[Any], batch_size: int, where: str) -> Iterator[Batch]:
-    """One pass over a user's loader as complete batches; the first is checked.
+    """The batches of one pass over a user's loader; the first is checked by `check_batch`.
 
-    The loader yields batches, or single samples (3-dim images), which are batched by `batch_size`.
-    `where` opens the messages, e.g. "data.external 'my:loaders' (train)".
+    Args:
+        loader: yields batches, or single samples (3-dim images).
+        batch_size: number of single samples that are combined into a batch.
+        where: start of error messages, such as "data.external 'my:loaders' (train)".
     """
     first, seen = True, 0
     for batch in _batched(loader, batch_size, where):
@@ -79,10 +81,10 @@ def _batched(loader: Iterable[Any], batch_size: int, where: str) -> Iterator[Bat
 
 
 def check_batch(batch: Mapping[str, Any], where: str) -> None:
-    """Raises WarpTrainError naming the key, what is expected and what came.
+    """Raises WarpTrainError, which names the key, the expected value and the actual one.
 
-    Needed are `input_image` and `target_image`, float32 [B, 3, H, W] in 0..1, of one shape;
-    optional `target_grid` float32 [B, H, W, 2] and `target_params` float32 [B, 8].
+    `input_image` and `target_image` are required: float32 [B, 3, H, W] in 0..1, of the same shape.
+    `target_grid` float32 [B, H, W, 2] and `target_params` float32 [B, 8] are optional.
     """
     for key in ("input_image", "target_image"):
         _check_tensor(batch, key, "float32 [B, 3, H, W]", (None, 3, None, None), where)
@@ -119,7 +121,7 @@ def _check_tensor(
 
 
 def with_defaults(batch: Mapping[str, Any], start: int) -> Batch:
-    """The batch with every key of a sample: names and indices count from `start`."""
+    """The batch with all keys of a sample: missing names and indices are numbered from `start`."""
     count, _, height, width = batch["input_image"].shape
     unknown = torch.from_numpy(UNKNOWN_LENS).float()
     return {

@@ -1,4 +1,4 @@
-"""What `photos` and `pairs` share: finding files, splitting them, replacing unreadable ones."""
+"""Code shared by `photos` and `pairs`: finding files, splitting them, replacing unreadable ones."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -25,14 +25,14 @@ class Item:
     group: str
     target: Path
     orig_size: tuple[int, int] | None = field(default=None, kw_only=True)
-    """(height, width) of a photo that `target` is a smaller copy of."""
+    """(height, width) of the original photo if `target` is a smaller copy of it."""
 
 
 AnyItem = TypeVar("AnyItem", bound=Item)
 
 
 class FileSource(Dataset[Sample], ABC, Generic[AnyItem]):
-    """A source over files; an unreadable one is replaced by the next that can be read."""
+    """A source over files. An unreadable file is replaced by the next readable one."""
 
     items: Sequence[AnyItem]
 
@@ -40,16 +40,16 @@ class FileSource(Dataset[Sample], ABC, Generic[AnyItem]):
         return len(self.items)
 
     def listing_digest(self) -> str:
-        """Names the files and their order: equal where another machine has found the same."""
+        """A digest of the files' names and order: equal on machines with the same files."""
         digest = hashlib.sha256()
         for item in self.items:
             names = f"{item.image_id}\n{item.target.name}\n"
-            digest.update(names.encode("utf-8", "surrogateescape"))  # names need not be UTF-8
+            digest.update(names.encode("utf-8", "surrogateescape"))  # names may not be UTF-8
         return digest.hexdigest()[:12]
 
     @abstractmethod
     def load(self, key: SampleKey) -> Sample:
-        """The sample itself; raises BadSample."""
+        """The sample of a key. Raises BadSample if its file cannot be used."""
 
     def __getitem__(self, key: SampleKey) -> Sample:
         first: BadSample | None = None
@@ -60,13 +60,14 @@ class FileSource(Dataset[Sample], ABC, Generic[AnyItem]):
                 first = first or bad
                 continue
             return {**sample, "index": key.index, "replaced": str(first) if first else ""}
-        raise WarpTrainError(f"{first} (nor could any of the {offset} files after it be read)")
+        raise WarpTrainError(f"{first} (none of the {offset} files after it could be read either)")
 
 
 def list_images(root: Path, key: str) -> list[Path]:
-    """All image files under a folder, hidden ones aside, in the order of their paths.
+    """All image files under a folder, without hidden ones, sorted by path.
 
-    Raises WarpTrainError, naming the recipe's `key`, when it is no folder or holds none.
+    Raises WarpTrainError, which names the recipe's `key`, if `root` is not a folder or contains no
+    images.
     """
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
@@ -77,23 +78,27 @@ def list_images(root: Path, key: str) -> list[Path]:
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
     if not found:
-        raise WarpTrainError(f"{key}: {root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+        raise WarpTrainError(f"{key}: {root} contains no images ({', '.join(IMAGE_SUFFIXES)})")
     return found
 
 
 def split_items(
     items: Sequence[AnyItem], fraction: float, where: str
 ) -> tuple[list[AnyItem], list[AnyItem]]:
-    """Training and validation items of one folder: no group is in both."""
+    """The training and the validation items of one folder; no group is in both.
+
+    Raises WarpTrainError, which names `where`, if there is only one group.
+    """
     out = held_out([item.group for item in items], fraction, where)
     train = [item for item in items if item.group not in out]
     return train, [item for item in items if item.group in out]
 
 
 def check_disjoint(train: Sequence[Item], val: Sequence[Item]) -> None:
-    """Raises WarpTrainError, naming it, for a group or file in both.
+    """Raises WarpTrainError, which names it, if a group or a file is in both.
 
-    Ids that are groups of their own are compared as files: two cameras both count from DSC_0001.
+    A group that consists of a single id is compared as a file, not by name: two cameras may both
+    have written a DSC_0001.
     """
     groups = {item.group for item in train if item.group != item.image_id}
     files = {item.target.resolve() for item in train}
@@ -107,7 +112,7 @@ def check_disjoint(train: Sequence[Item], val: Sequence[Item]) -> None:
 
 
 def at_most(items: Sequence[AnyItem], count: int) -> list[AnyItem]:
-    """`count` items spread over all of them, or all."""
+    """At most `count` items, evenly spread over the sequence."""
     if len(items) <= count:
         return list(items)
     return [items[place * len(items) // count] for place in range(count)]

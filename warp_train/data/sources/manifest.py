@@ -1,4 +1,4 @@
-"""Pairs named by a manifest (.csv or .jsonl), or by their file names."""
+"""Pairs that are listed in a manifest (.csv or .jsonl) or found by their file names."""
 
 import csv
 import json
@@ -31,16 +31,17 @@ class PairItem(Item):
     input: Path
     params: Array = field(default_factory=lambda: UNKNOWN_LENS)
     split: str = ""
-    """`train`, `val`, or empty where the manifest does not say."""
+    """`train`, `val`, or empty if the manifest has no value."""
     extra: Mapping[str, str | float] = field(default_factory=dict)
+    """Values of the manifest's further columns, which become keys of the sample."""
     profile: Profile | None = None
-    """What `params` leave over of the warp, where that is known."""
+    """The radial displacement that `params` leave over, if it is known."""
 
 
 def find_pairs(root: Path, key: str) -> list[PairItem]:
-    """The pairs of a manifest, of a folder's own manifest, or of a folder by their names.
+    """The pairs of a manifest, of the manifest in a folder, or of a folder by their file names.
 
-    `key` is the recipe's key that `root` came from. Raises WarpTrainError for anything missing.
+    `key` is the recipe's key whose value is `root`. Raises WarpTrainError if something is missing.
     """
     if root.is_file():
         return read_manifest(root)
@@ -63,8 +64,8 @@ def _pairs_by_name(root: Path, key: str) -> list[PairItem]:
         raise WarpTrainError(f"{path}: has no partner (*_original.* needs *_generated.* beside it)")
     if not originals:
         raise WarpTrainError(
-            f"{key}: {root} holds neither manifest.csv, manifest.jsonl nor *_original.* with "
-            "*_generated.* files"
+            f"{key}: {root} contains no manifest.csv, no manifest.jsonl and no pairs of "
+            "*_original.* and *_generated.* files"
         )
     ids = {base: base.relative_to(root).as_posix() for base in originals}
     return [
@@ -74,13 +75,13 @@ def _pairs_by_name(root: Path, key: str) -> list[PairItem]:
 
 
 def read_manifest(path: Path) -> list[PairItem]:
-    """The rows of a manifest, whose columns `pairs` describes.
+    """The rows of a manifest. The docstring of `sources.pairs` describes its columns.
 
-    Raises WarpTrainError naming the manifest, the line and the column.
+    Raises WarpTrainError, which names the manifest, the line and the column.
     """
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _jsonl_rows(path)
     if not rows:
-        raise WarpTrainError(f"{path}: holds no pairs")
+        raise WarpTrainError(f"{path}: contains no pairs")
     columns = list(dict.fromkeys(name for _, row in rows for name in row))
     _check_columns(path, columns)
     numeric = {name: all(_number(row.get(name)) is not None for _, row in rows) for name in columns}
@@ -131,7 +132,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         raise WarpTrainError(f"{path}: column '{missing[0]}' is missing{why}")
     for name in columns:
         if name in RESERVED_KEYS and name not in _NAMED:
-            raise WarpTrainError(f"{path}: column '{name}' is a sample's own key; rename it")
+            raise WarpTrainError(f"{path}: the column name '{name}' is reserved; rename it")
 
 
 def _item(path: Path, line: int, row: dict[str, Any], numeric: Mapping[str, bool]) -> PairItem:
@@ -157,17 +158,17 @@ def _file(path: Path, line: int, row: Mapping[str, Any], column: str) -> Path:
         raise WarpTrainError(f"{path}, line {line}, column '{column}': is empty")
     file = path.parent / name
     try:
-        there = file.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        there = False
-    if not there:
+        exists = file.is_file()
+    except (OSError, ValueError):  # not a valid file name
+        exists = False
+    if not exists:
         shown = textwrap.shorten(str(file), 200)
         raise WarpTrainError(f"{path}, line {line}, column '{column}': no such file: {shown}")
     return file
 
 
 def _lens(path: Path, line: int, row: Mapping[str, Any]) -> Array:
-    """The eight parameters; NaN where the row gives none."""
+    """The eight parameters; NaN if the row contains none."""
     cells = [row.get(name, "") for name in PARAM_NAMES]
     if all(cell == "" for cell in cells):
         return UNKNOWN_LENS

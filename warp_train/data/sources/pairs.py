@@ -1,9 +1,9 @@
-"""`pairs`: distorted photos and the same ones straight, with or without the known lens.
+"""`pairs`: distorted photos and straight copies of them, with a known or an unknown lens.
 
-A folder of `*_original.*` with `*_generated.*`, or a manifest with the columns `input` and
-`target` (relative to it) and optionally `image_id`, `group`, `split` (train, val), and the eight
-lens parameters by name. Further columns become keys of the sample: numbers where every row has
-one, else text.
+The pairs are `*_original.*` and `*_generated.*` files of a folder, or the rows of a manifest. A
+manifest has the columns `input` and `target` (paths relative to it) and optionally `image_id`,
+`group`, `split` (train, val) and the eight lens parameters by name. Further columns become keys of
+the sample: numbers if every row has a number, otherwise text.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def open_source(config: DataConfig, seed: int) -> tuple["Pairs", "Pairs"]:
 
     Raises:
         WarpTrainError: a folder is missing or empty, a manifest lacks a column or a file, a group
-            is in both, or a line of `data.warps` is wrong.
+            is in both training and validation, or a line of `data.warps` is wrong.
     """
     root = config.files_root
     train, val = cached_pairs(root, config) if is_cache(root) else _found_pairs(config, root)
@@ -54,10 +54,10 @@ def open_source(config: DataConfig, seed: int) -> tuple["Pairs", "Pairs"]:
 
 
 class Pairs(FileSource[PairItem]):
-    """Photo pairs brought to `size`: turned, cropped about the centre and scaled, lens included.
+    """Photo pairs and their lenses at `size`: rotated if the orientation differs, cropped about the
+    centre and scaled.
 
-    If the lens of any pair has a profile, every sample has a `target_grid`, NaN where the warp is
-    unknown.
+    If any pair has a profile, every sample has a `target_grid`, NaN where the warp is unknown.
     """
 
     def __init__(
@@ -69,8 +69,7 @@ class Pairs(FileSource[PairItem]):
         flip: bool,
         photometric: float = 0.0,
     ) -> None:
-        """`flip` mirrors half of the pairs, and their lenses with them; `photometric` is the
-        recipe's."""
+        """`flip` and `photometric` as in `DataConfig`."""
         self.items = items
         self.size = size
         self.seed = seed
@@ -115,10 +114,10 @@ def _found_pairs(config: DataConfig, root: Path) -> tuple[list[PairItem], list[P
 
 
 def _stated_split(found: list[PairItem], root: Path) -> tuple[list[PairItem], list[PairItem]]:
-    """By the manifest's `split` column; rows that leave it empty are trained on."""
+    """The split given by the manifest's column `split`; empty cells count as `train`."""
     train = [item for item in found if item.split != "val"]
     val = [item for item in found if item.split == "val"]
     for name, items in (("train", train), ("val", val)):
         if not items:
-            raise WarpTrainError(f"data.root: {root}: column 'split' names no row '{name}'")
+            raise WarpTrainError(f"data.root: {root}: no row has '{name}' in the column 'split'")
     return train, val

@@ -1,4 +1,4 @@
-"""`photos`: any folder of straight photos, bent on the fly by lenses from the distribution."""
+"""`photos`: any folder of straight photos, bent on the fly by random lenses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,14 +31,14 @@ from warp_train.data.splits import group_of, id_of
 from warp_train.photos.pixels import Image, as_image
 
 _SALTS = {"train": 0xF070, "val": 0xF071}
-_MARGIN = 2.0  # frame pixels around all that either frame reads
-_LEAST_SCALE = 0.5  # photo pixels a frame pixel: below, a photo is too small to train on
+_MARGIN = 2.0  # frame pixels around all positions that are read
+_LEAST_SCALE = 0.5  # photo pixels per frame pixel: with fewer, a photo is too small
 _SUPERSAMPLING = 1.5
-_TIGHTEST_CROP = 0.7  # of the largest possible
+_TIGHTEST_CROP = 0.7  # smallest crop, relative to the largest possible
 
 
 def find_photos(root: Path, key: str) -> list[Item]:
-    """Every photo under `root`, less the distorted halves of pairs (`*_original.*`)."""
+    """Every photo under `root` except the distorted photos of pairs (`*_original.*`)."""
     items = []
     paths = list_images(root, key)
     straight = {str(path.with_suffix("")) for path in paths if path.stem.endswith("_generated")}
@@ -55,7 +55,7 @@ def open_source(config: DataConfig, seed: int) -> tuple["Photos", "Photos"]:
     """The photos to train and to validate on.
 
     Raises:
-        WarpTrainError: a folder is missing or empty, or a group is in both.
+        WarpTrainError: a folder is missing or empty, or a group is in both training and validation.
     """
     root = config.files_root
     if is_cache(root):
@@ -85,7 +85,7 @@ def open_source(config: DataConfig, seed: int) -> tuple["Photos", "Photos"]:
 
 
 class Photos(FileSource[Item]):
-    """Straight photos, each bent by another lens in every epoch."""
+    """Straight photos, each bent by a new random lens in every epoch."""
 
     def __init__(
         self,
@@ -99,8 +99,8 @@ class Photos(FileSource[Item]):
         photometric: float = 0.0,
         local_warp: float = 0.0,
     ) -> None:
-        """`flip` mirrors half of the photos before they are bent; `photometric` and `local_warp`
-        are the recipe's."""
+        """`flip`, `photometric` and `local_warp` as in `DataConfig`; `split` is `train` or `val`,
+        which use independent random numbers."""
         self.items = items
         self.size = size
         self.lenses = lenses
@@ -127,7 +127,7 @@ class Photos(FileSource[Item]):
         crop = choose_crop(rng, pixels, inverse, self.size)
         if crop is None:
             height, width = photo.full_size
-            needed = f"data.size {list(self.size)} needs at least half as much"
+            needed = f"data.size {list(self.size)} needs about half as many per side, or more"
             raise BadSample(item.target, f"{width}x{height} px is too small: {needed}")
         straight, bent = render(pixels, crop, inverse, self.size)
         bent, straight = relook(rng, self.photometric, bent, straight)
@@ -141,9 +141,9 @@ class Photos(FileSource[Item]):
 
 
 class Crop(NamedTuple):
-    """Where the frame's pixel (x, y) lies in the photo: `(x, y) · scale + (left, top)`.
+    """The frame's pixel (x, y) is at `(x, y) · scale + (left, top)` in the photo.
 
-    In photo pixels with their outer edges at 0 and W, as Pillow counts.
+    Positions are in photo pixels. As in Pillow, the photo's outer edges are at 0 and W.
     """
 
     scale: float
@@ -154,7 +154,8 @@ class Crop(NamedTuple):
 def choose_crop(
     rng: np.random.Generator, photo: Image, inverse: Points, size: tuple[int, int]
 ) -> Crop | None:
-    """A random crop that holds all that either frame reads; None where the photo is too small."""
+    """A random crop that contains all positions that the straight and the bent frame are read at;
+    None if the photo is too small."""
     left, top, right, bottom = reach_of(inverse, size)
     wide, tall = right - left + 2 * _MARGIN, bottom - top + 2 * _MARGIN
     height, width = photo.shape[:2]
@@ -168,7 +169,7 @@ def choose_crop(
 
 
 def render(photo: Image, crop: Crop, inverse: Points, size: tuple[int, int]) -> tuple[Image, Image]:
-    """The straight and the bent frame, both read from the photo by the same filter."""
+    """The straight and the bent frame, both read from the photo with the same filter."""
     if crop.scale <= _SUPERSAMPLING:
         canvas = np.ascontiguousarray(photo)
         if crop.scale > 1:

@@ -1,4 +1,4 @@
-"""`scenes`: straight-line worlds drawn on the fly, and bent by lenses from the distribution."""
+"""`scenes`: scenes with straight lines, drawn on the fly and bent by random lenses."""
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -12,12 +12,12 @@ from warp_train.data.samples import Sample, SampleKey, bend_pair, make_sample, r
 from warp_train.photos.pixels import Image
 
 _SUPERSAMPLING = 1.5
-_MARGIN = 3  # canvas pixels around all that either frame reads
+_MARGIN = 3  # canvas pixels around all positions that are read
 _SALTS = {"train": 0x5CE0, "val": 0x5CE1}
 
 
 def open_source(config: DataConfig, seed: int) -> tuple["Scenes", "Scenes"]:
-    """The scenes to train and to validate on. Raises WarpTrainError where no lens is left."""
+    """The scenes to train and to validate on. Raises WarpTrainError if no lens is available."""
     lenses, val_lenses = lens_samplers(config)
     return (
         Scenes(config.train_samples, config.size, lenses, seed=seed, split="train"),
@@ -26,12 +26,12 @@ def open_source(config: DataConfig, seed: int) -> tuple["Scenes", "Scenes"]:
 
 
 class Scenes(Dataset[Sample]):
-    """`length` drawn scenes an epoch, every one another, in every epoch."""
+    """`length` drawn scenes per epoch, all different, in every epoch."""
 
     def __init__(
         self, length: int, size: tuple[int, int], lenses: LensSampler, *, seed: int, split: str
     ) -> None:
-        """`split` is `train` or `val`: their scenes have nothing in common."""
+        """`split` is `train` or `val`, which use independent random numbers."""
         self.length = length
         self.size = size
         self.lenses = lenses
@@ -53,7 +53,8 @@ class Scenes(Dataset[Sample]):
 def draw_pair(
     rng: np.random.Generator, params: Array, height: int, width: int
 ) -> tuple[Image, Image]:
-    """A straight frame and the same scene as the lens bends it, RGB uint8 [H, W, 3]."""
+    """A straight frame of a random scene, and the same frame bent by the lens `params`; both RGB
+    uint8 [H, W, 3]."""
     inverse = inverse_map(params, height, width)
     left, top, right, bottom = reach_of(inverse, (height, width))
     zoom = _SUPERSAMPLING

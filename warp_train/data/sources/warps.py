@@ -1,4 +1,4 @@
-"""`data.warps`: lenses of pairs that come without, as `warp-train recover` writes them."""
+"""`data.warps`: a file of lenses for pairs with unknown lenses, written by `warp-train recover`."""
 
 import dataclasses
 import json
@@ -18,12 +18,12 @@ from warp_train.runtime.errors import WarpTrainError
 
 
 class Warp(NamedTuple):
-    """What a line of `recover` says of a pair."""
+    """The warp of a pair, from one line of the file."""
 
     params: Array
-    """NaN where the lens could not be recovered, or not surely, and has no profile."""
+    """`[8]`; NaN if the lens was not recovered reliably and has no profile."""
     profile: Profile | None = None
-    """What the lens leaves over."""
+    """The radial displacement that the lens leaves over, if the line contains it."""
 
 
 _UNKNOWN = Warp(UNKNOWN_LENS)
@@ -31,9 +31,9 @@ _LEAST_RADII = 2
 
 
 def read_warps(path: Path) -> dict[str, Warp]:
-    """The warp of each pair by its image id.
+    """The warp of each pair, by image id.
 
-    Raises WarpTrainError, naming file and line, for what is not a line of `recover`.
+    Raises WarpTrainError, which names file and line, if a line does not have `recover`'s format.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -54,9 +54,10 @@ def read_warps(path: Path) -> dict[str, Warp]:
 def with_warps(
     train: Sequence[PairItem], val: Sequence[PairItem], path: Path
 ) -> tuple[list[PairItem], list[PairItem]]:
-    """Both lists with the warps of a file of them, which goes before a manifest's.
+    """Both lists, with the warps in the file `path`, which replace those of a manifest.
 
-    Raises WarpTrainError where the file names none of the pairs, or one of an id that is in both.
+    Raises WarpTrainError if the file contains none of the pairs, or an image id that occurs in
+    both lists.
     """
     warps = read_warps(path)
     ids = [{item.image_id for item in items} for items in (train, val)]
@@ -91,7 +92,7 @@ def _warp(line: str, where: str) -> tuple[str, Warp]:
     lens = _lens(row.get("params"), where)
     if not isinstance(row.get("ok"), bool):
         raise WarpTrainError(f"{where}: 'ok' must be true or false, got {row.get('ok')!r}")
-    if "profile" in row:  # written only where it is sure, also if the lens alone is not near enough
+    if "profile" in row:  # only reliable profiles are written, even if the lens alone is not `ok`
         return image_id, Warp(lens, _profile(row["profile"], where))
     return image_id, Warp(lens) if row["ok"] else _UNKNOWN
 
@@ -100,7 +101,7 @@ def _lens(params: Any, where: str) -> Array:
     lens = _numbers(params)
     if len(lens) != len(PARAM_NAMES) or not lens[-1] > 0:
         raise WarpTrainError(
-            f"{where}: 'params' must be eight numbers ({', '.join(PARAM_NAMES)}) with s above 0"
+            f"{where}: 'params' must be eight numbers ({', '.join(PARAM_NAMES)}), with s > 0"
         )
     return lens
 
@@ -108,12 +109,12 @@ def _lens(params: Any, where: str) -> Array:
 def _profile(values: Any, where: str) -> Profile:
     profile = _numbers(values)
     if len(profile) < _LEAST_RADII:
-        raise WarpTrainError(f"{where}: 'profile' must be two numbers or more, at radii 0 to 1")
+        raise WarpTrainError(f"{where}: 'profile' must be two or more numbers, at radii 0 to 1")
     return Profile(profile)
 
 
 def _numbers(values: Any) -> Array:
-    """What a list of finite numbers holds; nothing where `values` is none."""
+    """The array of a list of finite numbers; empty if `values` is anything else."""
     numbers = values if isinstance(values, list) else []
     good = all(
         isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
