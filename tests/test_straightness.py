@@ -1,6 +1,8 @@
 """`warp-train straightness`: boards whose corners are known, bent by a known lens."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +13,8 @@ from evaluate_helpers import OTHER, save_model
 
 from warp_train import cli
 from warp_train.data.lenses import solve_scale
-from warp_train.evaluation.straightness import corrected, deviation
+from warp_train.evaluation.boards_table import boards_json, straightness_table
+from warp_train.evaluation.straightness import Board, corrected, deviation
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.inference.photo_warp import PhotoWarp
 
@@ -151,3 +154,17 @@ def test_corners_that_make_no_board_are_a_usage_error(folder, corners, capsys):
         straightness("model", folder, "--corners", corners)
     assert stopped.value.code == 2
     assert "must be like 9x6" in capsys.readouterr().err
+
+
+def test_the_table_has_mean_median_and_worst_of_every_board():
+    bent = np.stack(np.meshgrid(np.arange(3.0), np.arange(3.0)), -1)
+    boards = [Board(Path(f"{i}.jpg"), (9, 9), bent, model) for i, model in enumerate((1, 2, 6))]
+    boards[0] = replace(boards[0], calibration=0.5)
+    assert straightness_table(boards, 4).splitlines() == [
+        "boards in 3 of 4 photos; off straight, in ‰ of their diagonal",
+        "             boards  mean  median  worst",
+        "as it is          3  0.00    0.00   0.00",
+        "model             3  3.00    2.00   6.00",
+        "calibration       1  0.50    0.50   0.50",
+    ]
+    assert boards_json(boards, "abc")["boards"][1]["calibration"] is None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from warp_train.commands.common import (
     add_command,
@@ -16,9 +14,6 @@ from warp_train.commands.common import (
 )
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from warp_train.evaluation.straightness import Board
 
 _HELP = """\
 examples:
@@ -67,8 +62,10 @@ def _straightness(arguments: argparse.Namespace) -> int:
     check_writable("--json", arguments.json)
     from warp_train.data.decoding import BadSample
     from warp_train.data.sources.files import list_images
+    from warp_train.evaluation.boards_table import boards_json, straightness_table
     from warp_train.evaluation.straightness import calibrated, measure
     from warp_train.inference.predictor import load_predictor
+    from warp_train.runtime.json_text import to_json
 
     paths = list_images(arguments.photos, "DIR")
     predictor = load_predictor(arguments.model, arguments.device)
@@ -91,42 +88,8 @@ def _straightness(arguments: argparse.Namespace) -> int:
     if not boards:
         raise WarpTrainError(f"{arguments.photos}: no board was found in {len(paths)} photos")
     boards = calibrated(boards)
-    print(_table(boards, len(paths)), flush=True)
+    print(straightness_table(boards, len(paths)), flush=True)
     if arguments.json is not None:
-        _write(arguments.json, boards, predictor.model_hash)
+        content = to_json(boards_json(boards, predictor.model_hash), indent=2)
+        write_result("--json", arguments.json, content + "\n")
     return 1 if broken else 0
-
-
-def _table(boards: Sequence[Board], photos: int) -> str:
-    import numpy as np
-
-    rows = {
-        "as it is": [board.as_it_is for board in boards],
-        "model": [board.model for board in boards],
-        "calibration": [b.calibration for b in boards if b.calibration is not None],
-    }
-    lines = [
-        f"boards in {len(boards)} of {photos} photos; off straight, in ‰ of their diagonal",
-        f"{'':<12}{'boards':>8}{'mean':>8}{'median':>8}{'worst':>8}",
-    ]
-    for name, values in rows.items():
-        figures = (np.mean(values), np.median(values), np.max(values)) if values else ()
-        cells = [f"{float(figure):.2f}" for figure in figures] or ["–"] * 3
-        lines.append(f"{name:<12}{len(values):>8}" + "".join(f"{cell:>8}" for cell in cells))
-    return "\n".join(lines)
-
-
-def _write(path: Path, boards: Sequence[Board], model_hash: str) -> None:
-    from warp_train.runtime.json_text import to_json
-
-    found = [
-        {
-            "photo": str(board.photo),
-            "as_it_is": board.as_it_is,
-            "model": board.model,
-            "calibration": board.calibration,
-        }
-        for board in boards
-    ]
-    content = to_json({"boards": found, "model_hash": model_hash}, indent=2)
-    write_result("--json", path, content + "\n")
