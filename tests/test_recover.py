@@ -355,8 +355,14 @@ BAD_WARPS = {
     "too few": (warp_line("house0_g0", params=[0.0]), "line 1: 'params' must be eight numbers"),
     "a word": (warp_line("house0_g0", params=["a"] * 8), "line 1: 'params' must be eight numbers"),
     "not finite": (warp_line("house0_g0", params=[math.nan] * 8), "line 1: 'params' must be eight"),
-    "short profile": (warp_line("house0_g0", profile=[0.0]), "line 1: 'profile' must be two numb"),
-    "no profile": (warp_line("house0_g0", profile=[0.0, "a"]), "'profile' must be two numbers or"),
+    "short profile": (
+        warp_line("house0_g0", profile=[0.0]),
+        "line 1: 'profile' must be two or more",
+    ),
+    "no profile": (
+        warp_line("house0_g0", profile=[0.0, "a"]),
+        "'profile' must be two or more numbers",
+    ),
     "s of 0": (warp_line("house0_g0", params=[0] * 8), "with s > 0"),
     "ok is a word": (warp_line("house0_g0", ok="yes"), "line 1: 'ok' must be true or false"),
     "twice": (2 * warp_line("house0_g0"), "line 2: a second line for image_id 'house0_g0'"),
