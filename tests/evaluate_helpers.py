@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from warp_train.data.sources.manifest import PairItem
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, identity_grid, invert_lens
 from warp_train.inference.predictor import Predictor
+from warp_train.inference.straightener import Straightener
 from warp_train.models import HybridModel, ModelConfig, TrainedOn, save_pretrained
 
 SIZE = (96, 144)
@@ -33,15 +34,15 @@ class Says(HybridModel):
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         flow = torch.zeros(1, 2, 6, 9)
         params = torch.tensor([self.lens])
-        return {"params": params, "residual_flow": flow, "doubt": torch.tensor([0.01])}
+        return {"params": params, "residual_flow": flow, "uncertainty": torch.tensor([0.01])}
 
 
 def says(
     lens: Sequence[float],
     fixed_warp: Sequence[float] | None = None,
     size: tuple[int, int] = SIZE,
-) -> Predictor:
-    return Predictor(Says(lens, fixed_warp, size), torch.device("cpu"), "abcd")
+) -> Straightener:
+    return Straightener(Predictor(Says(lens, fixed_warp, size), torch.device("cpu"), "abcd"))
 
 
 def save_model(

@@ -12,9 +12,9 @@ from PIL import Image
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.predictor import Predictor
-from warp_train.inference.rectify import Record, Settings
-from warp_train.inference.rectify_inputs import Job
+from warp_train.inference.rectify_inputs import Job, Record, Settings
 from warp_train.inference.rectify_photo import attempt
+from warp_train.inference.straightener import Straightener
 from warp_train.models import HybridModel, ModelConfig, TrainedOn, save_pretrained
 from warp_train.photos.encoding import encode_photo
 from warp_train.photos.files import PhotoFile
@@ -37,11 +37,11 @@ class Says(HybridModel):
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         flow = torch.zeros(1, 2, 6, 9) if self.flow is None else self.flow
         params = torch.tensor([self.lens])
-        return {"params": params, "residual_flow": flow, "doubt": torch.tensor([0.01])}
+        return {"params": params, "residual_flow": flow, "uncertainty": torch.tensor([0.01])}
 
 
-def says(lens: tuple[float, ...], flow: torch.Tensor | None = None) -> Predictor:
-    return Predictor(Says(lens, flow), torch.device("cpu"), "0123456789abcdef")
+def says(lens: tuple[float, ...], flow: torch.Tensor | None = None) -> Straightener:
+    return Straightener(Predictor(Says(lens, flow), torch.device("cpu"), "0123456789abcdef"))
 
 
 def lens_warp(lens: tuple[float, ...], residual: torch.Tensor | None = None) -> PhotoWarp:
@@ -97,6 +97,6 @@ def run(source: Path, lens: Any = BARREL, out: str = "out", **options: Any) -> R
     """The record of one photo, corrected into the folder `out` beside it."""
     folder = source.parent / out
     folder.mkdir(exist_ok=True)
-    predictor = lens if isinstance(lens, Predictor) else says(lens)
+    straightener = lens if isinstance(lens, Straightener) else says(lens)
     job = Job(source, folder / options.pop("name", source.name))
-    return attempt(job, predictor, Settings(folder, **options))
+    return attempt(job, straightener, Settings(folder, **options))

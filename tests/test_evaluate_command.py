@@ -21,7 +21,7 @@ TOTALS = {
     "gap_closed",
     "gap_closed_interval",
 }
-IMAGE = {"image_id", "group", "tier", "size", "mode_used", "refused", "params", "doubt_px"}
+IMAGE = {"image_id", "group", "tier", "size", "mode_used", "refused", "params", "expected_error_px"}
 SUBS = {"edge", "line", "grad", "ssim", "mae"}
 
 
@@ -157,7 +157,10 @@ ERRORS = {
     "no such data": (["--data", "nowhere"], "--data: nowhere does not exist"),
     "no folder for the json": (["--data", ".", "--json", "no/x.json"], "--json no/x.json"),
     "a folder as report": (["--data", ".", "--report", "."], "--report .: is a folder"),
-    "no such device": (["--data", "manifest.csv", "--device", "mps"], "--device mps"),
+    "no such device": (
+        ["--data", "manifest.csv", "--device", "mps"],
+        "device 'mps'",
+    ),
 }
 
 

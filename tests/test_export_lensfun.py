@@ -1,6 +1,8 @@
 """`export --to lensfun`: lensfun itself, with the entry loaded, corrects as the lens does."""
 
 import itertools
+import json
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,9 @@ from warp_train.cli import main
 from warp_train.export.camera_exif import CameraExif, NoCamera, read_camera
 from warp_train.export.lensfun import PhotoLens, lensfun_database
 from warp_train.export.lensfun_fit import fit_lensfun, frame_corner, radial_curve
-from warp_train.geometry import apply_lens
+from warp_train.geometry import IDENTITY_PARAMS, apply_lens, half_diagonal
+from warp_train.inference.fallback import moved_px
+from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, TrainedOn, save_pretrained
 
 Lens = tuple[float, ...]
@@ -273,6 +277,44 @@ def test_exif_that_is_damaged_is_a_reason(tmp_path: Path) -> None:
             continue
         assert camera.lens.isprintable()
         assert camera.focal > 0
+
+
+@pytest.mark.parametrize("share", [2.5, 3.5])
+def test_a_lens_with_a_large_expected_error_is_not_exported(
+    share: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`rectify` refuses a warp whose expected error is over three times the displacement."""
+    trained = TrainedOn(stage="stage1_param_only", size=(64, 96))
+    model = HybridModel(residual_enabled=False, trained_on=trained)
+    head = model.parametric_head
+    with torch.no_grad():
+        head.mixing.copy_(torch.eye(8))
+        head.votes.bias[0] = -0.15
+        moved = moved_px(
+            PhotoWarp(torch.tensor([0.8 * math.tanh(-0.15), *IDENTITY_PARAMS[1:]])), 64, 96
+        )
+        head.uncertainty.out.bias.fill_(math.log(share * moved * 100 / half_diagonal(64, 96)))
+    save_pretrained(model, tmp_path / "model")
+    tags = {"FocalLengthIn35mmFilm": 27}
+    photo = photo_with(tmp_path / "p.jpg", lambda exif: _camera(exif, **tags))
+    arguments = ["export", str(tmp_path / "model"), str(photo), "--to"]
+    assert main([*arguments, "opencv"]) == 0
+    printed, reported = capsys.readouterr()
+    row = json.loads(printed)
+    code = main([*arguments, "lensfun"])
+    database, left_out = capsys.readouterr()
+    if share < 3:
+        assert (row["mode_used"], row["warnings"], reported) == ("lens", [], "")
+        assert (code, left_out) == (0, "")
+        assert "<distortion" in database
+        return
+    assert row["mode_used"] == "unchanged"
+    assert row["params"] == list(IDENTITY_PARAMS)
+    assert row["dist_coeffs"] == [0.0] * 5
+    assert row["warnings"][0].startswith("lens: expected to be wrong by ")
+    assert "p.jpg: unchanged instead of lens: expected to be wrong by " in reported
+    assert code == 1
+    assert "left out: its lens was refused (lens: expected to be wrong by " in left_out
 
 
 def test_the_command_writes_a_database_that_lensfun_loads(

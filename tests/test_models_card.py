@@ -68,7 +68,7 @@ def test_a_card_says_what_is_known() -> None:
         "`stage3_finetune`",
         "96 × 144",
         "warp-train rectify me/straight",
-        'load_predictor("me/straight")',
+        'Straightener.from_pretrained("me/straight")',
         "```yaml\nstage: stage3_finetune\n```",
         "| identity (doing nothing) | 3.630 | 3.2435 | 0.000 |",
         "| fixed warp (the same for every photo) | – | – | – |",
@@ -89,13 +89,17 @@ def test_a_card_of_a_model_that_nothing_is_known_of() -> None:
 
 
 def test_the_python_of_a_card_runs(tmp_path: Path) -> None:
-    from data_helpers import save, textured
+    from data_helpers import textured
 
     save_pretrained(trained_model(), tmp_path / "model")
-    photo = save(tmp_path / "photo.png", textured(96, 144))
     card = model_card(model_description(trained_model()), repo_id=str(tmp_path / "model"))
     program = card.split("```python\n")[1].split("```")[0]
-    exec(program.replace("photo.jpg", str(photo)), {})
+    names = {"rgb": textured(96, 144)}
+    exec(program, names)
+    result = names["result"]
+    assert result.image.shape == (96, 144, 3)
+    assert result.expected_error_px > 0
+    assert len(result.params) == 8
 
 
 def test_what_a_card_is_told_stays_inert() -> None:

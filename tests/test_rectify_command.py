@@ -12,18 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import rectify_jobs
 from data_helpers import textured
 from PIL import Image
 from rectify_helpers import PINCUSHION, save_lens_model
 
 from warp_train import cli
 from warp_train.inference import rectify as module
-from warp_train.inference.rectify import Settings, rectify
-from warp_train.inference.rectify_inputs import Job
+from warp_train.inference.rectify import rectify
+from warp_train.inference.rectify_inputs import Job, Settings
 from warp_train.runtime.atomic_files import incoming_path
-from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.worker_pool import Died, run_jobs
+from warp_train.runtime.worker_process import JobError
 
 COMMAND = [sys.executable, "-m", "warp_train", "rectify"]
 
@@ -184,34 +182,6 @@ def test_out_that_is_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert f"--out {tmp_path}/out: File exists" in capsys.readouterr().err
 
 
-def test_a_worker_that_dies_costs_its_own_job_only() -> None:
-    items = ["a", "killed", "b", "crashed", "c", "d"]
-    results = dict(run_jobs(items, rectify_jobs.load, 2))
-    assert {item: results[item] for item in "abcd"} == {item: f"{item} 1" for item in "abcd"}
-    killed, crashed = results["killed"], results["crashed"]
-    assert isinstance(killed, Died)
-    assert killed.how == "was killed by signal 9 (out of memory?)"
-    assert isinstance(crashed, Died)
-    assert crashed.how == "ended with exit code 3"
-
-
-def test_a_worker_that_cannot_load_ends_the_run() -> None:
-    with pytest.raises(WarpTrainError, match="no such model"):
-        list(run_jobs(["a"], rectify_jobs.refuse, 1))
-    with pytest.raises(WarpTrainError, match="loaded the model ended with exit code 7"):
-        list(run_jobs(["a", "b"], rectify_jobs.die, 2))
-    assert list(run_jobs([], rectify_jobs.refuse, 2)) == []
-
-
-def test_workers_clear_up_when_the_run_is_left(tmp_path: Path) -> None:
-    note = tmp_path / "note"
-    results = run_jobs(["a", f"slow {note}"], rectify_jobs.load, 2)
-    next(results)
-    time.sleep(1.0)  # the other one has begun
-    results.close()
-    assert note.read_text() == "cleared up"
-
-
 def test_what_a_killed_worker_left_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,7 +190,7 @@ def test_what_a_killed_worker_left_is_removed(
     part.write_bytes(b"half")
 
     def killed(*_: Any) -> Any:
-        yield job, Died(4321, "was killed by signal 9")
+        yield job, JobError(4321, "was killed by signal 9")
 
     monkeypatch.setattr(module, "run_jobs", killed)
     [record] = rectify([job], "model", Settings(tmp_path))
@@ -231,10 +201,10 @@ def test_what_a_killed_worker_left_is_removed(
 _MEASURE = """
 import re, sys
 from pathlib import Path
-from warp_train.inference.rectify import Settings, start_worker
-from warp_train.inference.rectify_inputs import Job
+from warp_train.inference.rectify import load_rectifier
+from warp_train.inference.rectify_inputs import Job, Settings
 model, photo, out = sys.argv[1:]
-work = start_worker(model, "cpu", Settings(Path(out), crop="fill"))
+work = load_rectifier(model, "cpu", Settings(Path(out), crop="fill"))
 record = work(Job(Path(photo), Path(out) / Path(photo).name))
 assert record["resampled"], record
 # Not getrusage, which counts what the starting process held before the exec.

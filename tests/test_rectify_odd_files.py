@@ -14,9 +14,8 @@ from data_helpers import textured
 from PIL import Image
 from rectify_helpers import BARREL, pixels, run, says, write_photo
 
-from warp_train.inference import rectify_photo
-from warp_train.inference.rectify import Settings
-from warp_train.inference.rectify_inputs import Job
+from warp_train.inference import straightener
+from warp_train.inference.rectify_inputs import Job, Settings
 from warp_train.inference.rectify_photo import attempt
 from warp_train.photos import files as photo_files
 from warp_train.photos.files import read_photo
@@ -215,7 +214,7 @@ def test_whatever_else_goes_wrong_is_about_one_photo(
         def fail(*_: Any, error: Exception = error) -> Any:
             raise error
 
-        monkeypatch.setattr(rectify_photo, "resample", fail)
+        monkeypatch.setattr(straightener, "resample", fail)
         record = run(source)
         assert part in record["error"]
         assert "\n" not in record["error"]

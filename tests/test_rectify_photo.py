@@ -13,10 +13,9 @@ from PIL import Image
 from rectify_helpers import BARREL, PINCUSHION, exif_block, pixels, run, says, write_photo
 
 from warp_train.geometry import IDENTITY_PARAMS, evaluate_safety
-from warp_train.inference import rectify_photo
+from warp_train.inference import straightener
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
-from warp_train.inference.rectify import Settings
-from warp_train.inference.rectify_inputs import Job
+from warp_train.inference.rectify_inputs import Job, Settings
 from warp_train.inference.rectify_photo import attempt
 from warp_train.photos.files import read_photo
 from warp_train.photos.metadata import Metadata
@@ -124,13 +123,13 @@ def test_crops_and_formats_are_as_asked(tmp_path: Path) -> None:
 def test_no_fold_reaches_an_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lenses and residuals at random and at their bounds: what is sampled never folds."""
     sampled: list[tuple[PhotoWarp, Any]] = []
-    plain = rectify_photo.resample
+    plain = straightener.resample
 
     def watched(photo: Any, warp: PhotoWarp, view: Any, kernel: Any) -> Any:
         sampled.append((warp, view))
         return plain(photo, warp, view, kernel)
 
-    monkeypatch.setattr(rectify_photo, "resample", watched)
+    monkeypatch.setattr(straightener, "resample", watched)
     source = write_photo(tmp_path / "x.png", textured(150, 220), "png")
     rng, modes = np.random.default_rng(0), set()
     bounds = np.array([0.8, 0.8, 0.5, 0.02, 0.02, 0.08, 0.08, 0.4])
@@ -170,7 +169,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     before = source.read_bytes()
     own = Job(source, source)
     refused = attempt(own, says(BARREL), Settings(tmp_path))
-    assert refused["error"] == f"{source}: {source} exists already (--overwrite replaces it)"
+    assert refused["error"] == f"{source}: {source} exists already (overwrite replaces it)"
     assert source.read_bytes() == before
     assert "error" in run(run_twice(source))
     attempt(own, says(BARREL), Settings(tmp_path, overwrite=True))

@@ -1,3 +1,7 @@
-"""warp_train: train networks that straighten photographs by geometry alone."""
+"""Trains and applies networks that straighten photographs by geometry alone."""
+
+import lazy_loader
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

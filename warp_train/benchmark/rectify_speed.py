@@ -31,7 +31,8 @@ from warp_train.commands.common import whole_number
 from warp_train.photos.formats import Interpolation
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.worker_pool import Died, run_jobs, worker_environment
+from warp_train.runtime.worker_pool import run_jobs
+from warp_train.runtime.worker_process import JobError, worker_environment
 
 _KERNELS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
 _PEERS = {
@@ -179,10 +180,11 @@ def rectify_once(
 
 @functools.cache
 def _rectifier(model: str, folder: Path, kernel: Interpolation) -> Callable[[Any], dict[str, Any]]:
-    from warp_train.inference.rectify import Settings, start_worker
+    from warp_train.inference.rectify import load_rectifier
+    from warp_train.inference.rectify_inputs import Settings
 
     settings = Settings(folder, interpolation=kernel, quality=_QUALITY, overwrite=True)
-    return start_worker(model, "cpu", settings)
+    return load_rectifier(model, "cpu", settings)
 
 
 def what_was_done(photo: Path, record: dict[str, Any]) -> Correction:
@@ -263,7 +265,7 @@ def _rate(model: str, photos: list[Path], workers: int, folder: Path) -> tuple[f
     ended: dict[int, list[float]] = defaultdict(list)
     cpu: list[float] = []
     for photo, result in run_jobs(jobs, functools.partial(_load, model, folder), workers):
-        if isinstance(result, Died):
+        if isinstance(result, JobError):
             raise WarpTrainError(f"{photo}: the process that worked on it {result.how}")
         process, when, seconds = result
         if ended[process]:

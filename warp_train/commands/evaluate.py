@@ -76,10 +76,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from warp_train.evaluation.evaluate import evaluate, pairs_to_evaluate
     from warp_train.evaluation.measuring import FailedPhoto, PhotoResult
     from warp_train.evaluation.results_table import evaluation_table
-    from warp_train.inference.predictor import load_predictor
+    from warp_train.inference.straightener import Straightener
 
     pairs = pairs_to_evaluate(arguments.data, arguments.max_photos)
-    predictor = load_predictor(arguments.model, arguments.device)
+    straightener = Straightener.from_pretrained(arguments.model, arguments.device)
     # disable=None: a bar on a terminal, nothing in a pipe
     with tqdm(total=len(pairs), unit="photo", disable=None, dynamic_ncols=True) as bar:
 
@@ -89,7 +89,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 with tqdm.external_write_mode():
                     say(f"error: {' '.join(result['error'].split())}")
 
-        found = evaluate(predictor, pairs, workers=arguments.workers, seen=seen)
+        found = evaluate(straightener, pairs, workers=arguments.workers, seen=seen)
     print(evaluation_table(found), flush=True)
     if arguments.json is not None:
         from warp_train.runtime.json_text import to_json

@@ -99,13 +99,13 @@ def _look(model: str, device: str, photos: Sequence[Path]) -> Iterator[FoundLens
 
     from warp_train.data.decoding import BadSample
     from warp_train.export.lenses import find_lens
-    from warp_train.inference.predictor import load_predictor
+    from warp_train.inference.straightener import Straightener
 
-    predictor = load_predictor(model, device)
+    straightener = Straightener.from_pretrained(model, device)
     # disable=None: a bar on a terminal, nothing in a pipe
     for path in tqdm(photos, unit="photo", disable=None, dynamic_ncols=True):
         try:
-            found = find_lens(predictor, path)
+            found = find_lens(straightener, path)
         except BadSample as bad:
             _say_of(bad.path, f"error: {bad.reason}")
             yield bad
@@ -121,7 +121,7 @@ def _write_opencv(results: Iterable[FoundLens | BadSample], out: Path | None) ->
         if isinstance(result, FoundLens):
             row = opencv_row(result)
             if result.refused is not None:
-                _say_of(result.path, f"{result.chosen.mode} instead of {result.refused}")
+                _say_of(result.path, f"{result.look.chosen.mode} instead of {result.refused}")
         else:
             row = {"input": str(result.path), "error": result.reason}
             failed += 1

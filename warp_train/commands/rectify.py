@@ -140,7 +140,8 @@ def _rectify(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, jobs: list[Job], report: _Report) -> None:
     if not jobs:
         return
-    from warp_train.inference.rectify import Settings, rectify
+    from warp_train.inference.rectify import rectify
+    from warp_train.inference.rectify_inputs import Settings
 
     settings = Settings(
         arguments.out,

@@ -64,16 +64,16 @@ def _straightness(arguments: argparse.Namespace) -> int:
     from warp_train.data.sources.files import list_images
     from warp_train.evaluation.boards_table import boards_json, straightness_table
     from warp_train.evaluation.straightness import calibrated, measure
-    from warp_train.inference.predictor import load_predictor
+    from warp_train.inference.straightener import Straightener
     from warp_train.runtime.json_text import to_json
 
     paths = list_images(arguments.photos, "DIR")
-    predictor = load_predictor(arguments.model, arguments.device)
+    straightener = Straightener.from_pretrained(arguments.model, arguments.device)
     progress = Progress(len(paths), "photo")
     boards, broken = [], 0
     for path in paths:
         try:
-            board = measure(path, predictor, *arguments.corners)
+            board = measure(path, straightener, *arguments.corners)
         except BadSample as bad:
             broken += 1
             progress.error(str(bad))
@@ -90,6 +90,6 @@ def _straightness(arguments: argparse.Namespace) -> int:
     boards = calibrated(boards)
     print(straightness_table(boards, len(paths)), flush=True)
     if arguments.json is not None:
-        content = to_json(boards_json(boards, predictor.model_hash), indent=2)
+        content = to_json(boards_json(boards, straightener.model_hash), indent=2)
         write_result("--json", arguments.json, content + "\n")
     return 1 if broken else 0

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from warp_train.data.decoding import BadSample, decode_image
-from warp_train.data.loading import start_worker
 from warp_train.data.sources.files import at_most
 from warp_train.data.sources.manifest import PairItem, find_pairs
 from warp_train.evaluation.measuring import (
     FailedPhoto,
-    Measurer,
     PhotoResult,
     Task,
     failed_photo,
     printable,
+    start_measuring,
 )
 from warp_train.evaluation.statistics import Totals, total
-from warp_train.inference.fallback import choose_warp, expected_error_px
-from warp_train.inference.predictor import Predictor
+from warp_train.inference.straightener import Straightener
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.worker_pool import run_jobs
+from warp_train.runtime.worker_process import JobError
 
 _PHOTOS_WORTH_A_WORKER = 12
 """A worker process takes seconds to start: about the time that these take to measure."""
@@ -77,7 +74,7 @@ def pairs_to_evaluate(data: Path, most: int | None) -> list[PairItem]:
 
 
 def evaluate(
-    predictor: Predictor,
+    straightener: Straightener,
     items: Sequence[PairItem],
     *,
     workers: int | None = None,
@@ -98,16 +95,17 @@ def evaluate(
         results.append(result)
         seen(result)
 
-    trained_on = predictor.model.trained_on
-    measurer = Measurer(trained_on.fixed_warp if trained_on else None)
+    trained_on = straightener.predictor.model.trained_on
+    fixed_warp = trained_on.fixed_warp if trained_on else None
     count = _worth_starting(len(items)) if workers is None else min(workers, len(items))
-    for result in _spread(measurer, _tasks(predictor, items, take), count):
-        take(result)
+    with closing(_measured(_tasks(straightener, items, take), fixed_warp, count)) as measured:
+        for result in measured:
+            take(result)
     photos = [result for result in results if isinstance(result, PhotoResult)]
     failed = [result for result in results if not isinstance(result, PhotoResult)]
     if not photos:
         raise WarpTrainError(f"none of the {len(failed)} pairs could be read")
-    return Evaluation(photos, failed, predictor.model_hash, total(photos), _by_tier(photos))
+    return Evaluation(photos, failed, straightener.model_hash, total(photos), _by_tier(photos))
 
 
 def tier_of(item: PairItem) -> str | None:
@@ -117,9 +115,9 @@ def tier_of(item: PairItem) -> str | None:
 
 
 def _tasks(
-    predictor: Predictor, items: Sequence[PairItem], failed: Callable[[FailedPhoto], object]
+    straightener: Straightener, items: Sequence[PairItem], failed: Callable[[FailedPhoto], object]
 ) -> Iterator[Task]:
-    """What the model says of each photo that can be read, checked as `rectify` would.
+    """A task for each photo that can be read, with the warp that `rectify` would apply.
 
     `failed` is called for the others.
     """
@@ -127,62 +125,37 @@ def _tasks(
         try:
             photo = decode_image(item.input).pixels
         except BadSample as bad:
-            failed(failed_photo(item, bad))
+            failed(failed_photo(item, str(bad)))
             continue
-        said = predictor.predict(photo)
-        safe = choose_warp(said, *photo.shape[:2])
-        doubt = None if said.doubt is None else expected_error_px(said.doubt, *photo.shape[:2])
-        residual = None if safe.warp.residual is None else safe.warp.residual.numpy()
-        yield Task(item, safe.warp.params.numpy(), residual, safe.mode, safe.refused, doubt)
+        look = straightener.look(photo)
+        warp, chosen = look.chosen.warp, look.chosen
+        residual = None if warp.residual is None else warp.residual.numpy()
+        yield Task(
+            item,
+            warp.params.numpy(),
+            residual,
+            chosen.mode,
+            chosen.refused,
+            look.expected_error_px,
+        )
 
 
-def _spread(
-    measurer: Measurer, tasks: Iterable[Task], workers: int
-) -> Iterator[PhotoResult | FailedPhoto]:
-    """Results in the order of the tasks, which are made as the workers get to them.
-
-    A `DataLoader`, because its workers end when this process does, however it ends. They are
-    spawned: a fork of a process whose CUDA or OpenMP has started may hang.
-    """
-    loader = DataLoader(
-        measurer,
-        sampler=tasks,  # keys can be anything, so they are the tasks themselves
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=_start_measuring if workers else None,
-        multiprocessing_context="spawn" if workers else None,
-    )
-    with _born_deaf():
-        return iter(loader)
-
-
-def _start_measuring(worker: int) -> None:
-    start_worker(worker)
-    parent = multiprocessing.parent_process()
-    if parent is None or not parent.is_alive():  # a DataLoader's worker would wait for it forever
-        raise SystemExit(1)
-
-
-@contextmanager
-def _born_deaf() -> Iterator[None]:
-    """Processes started within ignore Ctrl-C from the first: it is this one that ends them.
-
-    It takes them seconds to get to `start_worker`, and an interrupt until then is a traceback.
-    """
-    if threading.current_thread() is not threading.main_thread():  # which alone may set signals
-        yield
+def _measured(
+    tasks: Iterable[Task], fixed_warp: tuple[float, ...] | None, workers: int
+) -> Generator[PhotoResult | FailedPhoto, None, None]:
+    """Results in the order of the tasks, which are made as the workers get to them."""
+    load = partial(start_measuring, fixed_warp)
+    if not workers:
+        yield from map(load(), tasks)
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _as_it_is(result: Any) -> Any:
-    """In place of PyTorch's conversion of all that a worker returns to tensors."""
-    return result
+    # Measuring leaves nothing half done, so the processes may be killed at once.
+    with closing(run_jobs(tasks, load, workers, in_order=True, patience=0)) as results:
+        for task, result in results:
+            if isinstance(result, JobError):
+                reason = f"{task.item.input}: the process that measured it {result.how}"
+                yield failed_photo(task.item, reason)
+            else:
+                yield result
 
 
 def _worth_starting(photos: int) -> int:
@@ -209,6 +182,6 @@ def _image_json(photo: PhotoResult) -> dict[str, Any]:
         "mode_used": task.mode,
         "refused": task.refused,
         "params": np.asarray(task.params).tolist(),
-        "doubt_px": task.doubt_px,
+        "expected_error_px": task.expected_error_px,
         **{str(row): figures for row, figures in photo.rows.items()},
     }

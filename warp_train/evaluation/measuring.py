@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from warp_train.data.decoding import BadSample, decode_pair
 from warp_train.data.lenses import Array
@@ -44,9 +45,9 @@ class Task:
     residual: Array | None
     mode: Mode
     refused: tuple[str, ...]
-    """What was tried before `mode`, and why it is not safe."""
-    doubt_px: float | None = None
-    """The mean end-point error that the model expects of what it said, in pixels of the photo."""
+    """Why the modes before `mode` were refused, one line each."""
+    expected_error_px: float | None = None
+    """The mean end-point error that the model expects of its prediction, in pixels of the photo."""
 
     @property
     def warp(self) -> PhotoWarp:
@@ -78,9 +79,9 @@ class FailedPhoto(TypedDict):
     error: str
 
 
-def failed_photo(item: PairItem, bad: BadSample) -> FailedPhoto:
-    """What is said of a pair that cannot be used."""
-    return {"image_id": item.image_id, "error": printable(str(bad))}
+def failed_photo(item: PairItem, reason: str) -> FailedPhoto:
+    """The result of a pair that cannot be used."""
+    return {"image_id": item.image_id, "error": printable(reason)}
 
 
 def printable(text: str) -> str:
@@ -88,18 +89,19 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-class Measurer(Dataset[PhotoResult | FailedPhoto]):
-    """Maps tasks to results; a data set so that a `DataLoader` can spread it over processes."""
+def start_measuring(
+    fixed_warp: tuple[float, ...] | None,
+) -> Callable[[Task], PhotoResult | FailedPhoto]:
+    """What a worker process starts with: the measuring of one task."""
+    return partial(_measure_files, None if fixed_warp is None else np.array(fixed_warp))
 
-    def __init__(self, fixed_warp: tuple[float, ...] | None) -> None:
-        self._fixed = None if fixed_warp is None else np.array(fixed_warp)
 
-    def __getitem__(self, task: Task) -> PhotoResult | FailedPhoto:
-        try:
-            photo, target = read_pair(task.item)
-            return measure(task, photo, target, self._fixed)
-        except BadSample as bad:
-            return failed_photo(task.item, bad)
+def _measure_files(fixed_warp: Array | None, task: Task) -> PhotoResult | FailedPhoto:
+    try:
+        photo, target = read_pair(task.item)
+        return measure(task, photo, target, fixed_warp)
+    except BadSample as bad:
+        return failed_photo(task.item, str(bad))
 
 
 def read_pair(item: PairItem) -> tuple[Image, Image]:

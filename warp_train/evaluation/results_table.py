@@ -54,8 +54,8 @@ def reliability_rows(evaluation: Evaluation) -> list[Cells]:
     known = []
     for photo in evaluation.photos:
         error = photo.figures("model")["epe_px"]
-        if error is not None and photo.task.doubt_px is not None:
-            known.append((photo.task.doubt_px, error))
+        if error is not None and photo.task.expected_error_px is not None:
+            known.append((photo.task.expected_error_px, error))
     known.sort()
     if len(known) < _TENTHS:
         return []

@@ -1,4 +1,4 @@
-"""How straight photos of chessboards become: a measure that needs no ground truth of anybody's.
+"""How straight photos of chessboards become: a measure that needs no ground truth.
 
 The inner corners of a flat board lie on straight lines, from wherever it is photographed; only a
 lens bends them. Corners are found in the photo as it is and moved by the warp, so that what is
@@ -18,17 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from warp_train.data.decoding import decode_image
-from warp_train.inference.fallback import choose_warp
+from warp_train.geometry import grid_to_pixels
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.predictor import Predictor
+from warp_train.inference.straightener import Straightener
 from warp_train.photos.pixels import Image
 
 Corners = NDArray[np.float64]
 """`[rows, columns, 2]`: x and y in pixels."""
 
 _WINDOW = 0.3  # of the shortest distance between corners
-_INVERSION_STEPS = 200
-_INVERTED = 1e-4  # px
 _LEAST_TO_CALIBRATE = 3
 
 
@@ -41,36 +39,36 @@ class Board:
     corners: Corners
     model: float
     calibration: float | None = None
-    """None where there are too few boards of this size to calibrate a camera."""
+    """None if there are too few boards of this size to calibrate a camera."""
 
     @property
     def as_it_is(self) -> float:
         return deviation(self.corners)
 
 
-def measure(path: Path, predictor: Predictor, columns: int, rows: int) -> Board | None:
+def measure(path: Path, straightener: Straightener, columns: int, rows: int) -> Board | None:
     """The board in one photo, as it is and after the warp that `rectify` would apply.
 
-    None where no board is found. Raises BadSample where the photo cannot be read.
+    None if no board is found. Raises BadSample if the photo cannot be read.
     """
     photo = decode_image(path).pixels
     corners = find_corners(photo, columns, rows)
     if corners is None:
         return None
     size = photo.shape[0], photo.shape[1]
-    warp = choose_warp(predictor.predict(photo), *size).warp
+    warp = straightener.look(photo).chosen.warp
     return Board(path, size, corners, deviation(corrected(corners, warp, *size)))
 
 
 def find_corners(photo: Image, columns: int, rows: int) -> Corners | None:
-    """The inner corners of a board in an RGB photo, by OpenCV; None where it finds no board."""
+    """The inner corners of a board in an RGB photo, by OpenCV; None if it finds no board."""
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
     found, rough = cv2.findChessboardCorners(grey, (columns, rows))
     if not found:
         return None
     grid = rough.reshape(rows, columns, 2)
     steps = (np.linalg.norm(np.diff(grid, axis=axis), axis=2).min() for axis in (0, 1))
-    reach = max(2, round(_WINDOW * min(steps)))  # of its neighbours a corner must see nothing
+    reach = max(2, round(_WINDOW * min(steps)))  # the window must contain no neighbouring corner
     until = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 100, 1e-4)
     exact = cv2.cornerSubPix(grey, rough, (reach, reach), (-1, -1), until)
     return exact.reshape(rows, columns, 2).astype(np.float64)
@@ -94,27 +92,18 @@ def _off_line(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def corrected(corners: Corners, warp: PhotoWarp, height: int, width: int) -> Corners:
-    """Where a warp brings corners of a photo of `height` × `width`.
-
-    A warp is backward: it says where a corrected pixel is read. Its inverse is found by fixed-point
-    iteration, which a warp without folds that moves pixels by less than their distances allows.
-    """
-    unit = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
-    seen = torch.from_numpy(corners) / unit - 1
-    at = seen.clone()
-    for _ in range(_INVERSION_STEPS):
-        step = seen - warp.sources(at, height, width)
-        at += step
-        if (step * unit).abs().max() < _INVERTED:
-            break
-    moved: Corners = ((at + 1) * unit).numpy()
+    """The positions of a photo's corners in the corrected photo."""
+    half = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    seen = torch.from_numpy(corners) / half - 1
+    moved: Corners = grid_to_pixels(warp.targets(seen, height, width), height, width).numpy()
     return moved
 
 
 def calibrated(boards: Sequence[Board]) -> list[Board]:
-    """The boards with `calibration`: OpenCV's own, of all boards of one size together.
+    """The boards with `calibration`, from OpenCV's calibration of all boards of one size together.
 
-    It knows that these are boards, and sees all of them: what a single photo cannot be asked for.
+    It uses the known shape of the boards and all photos at once, so it is a bound for a model,
+    which has one photo of unknown contents.
     """
     by_size = defaultdict(list)
     for board in boards:

@@ -1,4 +1,4 @@
-"""The lens that a model sees in a photo, for export to other programs."""
+"""The lens that a model predicts for a photo, for export to other programs."""
 
 from __future__ import annotations
 
@@ -16,52 +16,46 @@ from warp_train.export.lensfun import (
     lensfun_database,
 )
 from warp_train.export.opencv import opencv_lens
-from warp_train.inference.fallback import SafeWarp, choose_warp
-from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.predictor import Predictor
+from warp_train.inference.straightener import Look, Straightener
 
 
 @dataclass(frozen=True)
 class FoundLens:
-    """What `rectify` would do to a photo if the model had no residual."""
+    """The lens that `rectify` would apply to a photo if the model had no residual."""
 
     path: Path
-    height: int
-    """Upright, in pixels."""
-    width: int
-    chosen: SafeWarp
+    look: Look
+    """Of the upright photo, without the residual."""
 
     @property
     def params(self) -> tuple[float, ...]:
         """`[8]`, in the order of `PARAM_NAMES`."""
-        return tuple(self.chosen.warp.params.tolist())
+        return tuple(self.look.chosen.warp.params.tolist())
 
     @property
     def refused(self) -> str | None:
-        """Why the lens that the model said is not the one here; None if it is."""
-        return "; ".join(self.chosen.refused) or None
+        """Why `params` are not the predicted lens; None if they are."""
+        return "; ".join(self.look.chosen.refused) or None
 
 
-def find_lens(predictor: Predictor, path: Path) -> FoundLens:
-    """Asks the model about a photo, and checks its lens on it.
+def find_lens(straightener: Straightener, path: Path) -> FoundLens:
+    """The lens that the model predicts for a photo, or a weaker one if that is not safe.
 
     Raises:
         BadSample: the photo cannot be read.
     """
-    photo = decode_image(path).pixels
-    height, width = photo.shape[:2]
-    lens = PhotoWarp(predictor.predict(photo).params)
-    return FoundLens(path, height, width, choose_warp(lens, height, width))
+    return FoundLens(path, straightener.look(decode_image(path).pixels, lens_only=True))
 
 
 def opencv_row(found: FoundLens) -> dict[str, Any]:
-    """The JSON object of a photo: OpenCV's numbers, and where they come from."""
+    """The JSON object of a photo: its lens in OpenCV's numbers, and how it was chosen."""
+    look = found.look
     return {
         "input": str(found.path),
-        **opencv_lens(found.chosen.warp.params, found.height, found.width),
+        **opencv_lens(look.chosen.warp.params, look.height, look.width),
         "params": list(found.params),
-        "mode_used": found.chosen.mode,
-        "warnings": list(found.chosen.refused),
+        "mode_used": look.chosen.mode,
+        "warnings": list(look.chosen.refused),
     }
 
 
@@ -70,8 +64,8 @@ def lensfun_entry(
 ) -> LensfunExport:
     """A lensfun database of the lenses, see `lensfun_database`.
 
-    Left out are photos whose EXIF does not say what took them, and those whose lens was refused:
-    what stands in for it is safe, but no measurement.
+    A photo is left out if its EXIF does not name the camera and focal length, or if its lens was
+    refused: the weaker lens that replaces it is safe, but it is not a measurement.
     """
     lenses: list[PhotoLens] = []
     left_out: list[LeftOut] = []
@@ -84,6 +78,6 @@ def lensfun_entry(
         except NoCamera as error:
             left_out.append((one.path, str(error)))
         else:
-            lenses.append(PhotoLens(one.path, one.height, one.width, one.params, camera))
+            lenses.append(PhotoLens(one.path, one.look.height, one.look.width, one.params, camera))
     made = lensfun_database(lenses, crop_factor, mount)
     return LensfunExport(made.xml, (*left_out, *made.left_out))

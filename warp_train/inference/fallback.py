@@ -1,4 +1,4 @@
-"""No warp touches a photo unchecked: what is refused falls back to something tamer."""
+"""Checks a warp before a photo is resampled, and replaces an unsafe warp by a weaker one."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from warp_train.geometry import (
     SafetyConfig,
     SafetyReport,
     evaluate_safety,
-    half_diagonal,
     identity_grid,
     jacobian_determinant,
+    percent_to_px,
 )
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 
 Mode = Literal["hybrid", "lens", "lens_clamped", "unchanged"]
 
 CONSERVATIVE_BOUNDS = (0.1, 0.04, 0.02, 0.002, 0.002, 0.02, 0.02, 0.05)
-"""Largest deviations from the identity of the last lens that is tried: what is left of them cannot
-fold, whatever their combination."""
+"""Largest deviations from the identity of the last lens that is tried. A lens within these bounds
+does not fold, whatever their combination."""
 
 _CHECKED_SIDES = (256, 1024)
-"""Nodes along the long side that a warp is checked at: the fewer where the area changes so little
-from one to the next that it cannot vanish unseen between them."""
+"""Nodes along the long side at which a warp is checked. The first number is enough if the area
+changes so little between neighbouring nodes that it cannot vanish between them."""
 _UNSURE = 3.0
-"""With an error `e` expected beside a move `m`, doing nothing is off by `√(e² + m²)`: at `e = 3 m`
-the warp gains 5 % of `e`."""
+"""With an expected error `e` and a displacement `m`, the unchanged photo is off by `√(e² + m²)`: at
+`e = 3 m` the warp reduces the error by 5 %."""
 
 _NODES = 33
-"""A side, to measure how far a warp moves pixels."""
+"""Nodes a side at which the displacement of a warp is measured."""
 
 
 @dataclass(frozen=True)
 class SafeWarp:
-    """The first warp of the chain that passed, and why those before it did not."""
+    """The first safe warp of the chain, and why those before it were refused."""
 
     warp: PhotoWarp
     mode: Mode
     report: SafetyReport
-    """Of `warp`."""
+    """The safety of `warp`."""
     refused: tuple[str, ...]
-    """One line for each mode that was refused, as `hybrid: det_min -0.2 is below 0.05`."""
+    """One line for each refused mode, such as `hybrid: det_min -0.2 is below 0.05`."""
 
 
 def choose_warp(
-    said: PhotoWarp, height: int, width: int, limits: SafetyConfig | None = None
+    predicted: PhotoWarp, height: int, width: int, limits: SafetyConfig | None = None
 ) -> SafeWarp:
     """The first of hybrid, lens only, conservative lens and identity that is safe for the photo.
 
-    A photo stays as it is where the model expects to be wrong by over three times what its warp
-    moves: that could be expected to mend a twentieth of the error, and may as well do harm.
+    A photo stays unchanged if the expected error is over three times the displacement by the warp:
+    such a warp would be expected to reduce the error by a twentieth, and could increase it.
     """
-    unsure = _why_unsure(said, height, width)
+    unsure = _why_unsure(predicted, height, width)
     refused: list[str] = []
-    for mode, warp in _chain(said):
+    for mode, warp in _chain(predicted):
         if unsure is not None and mode != "unchanged":
             refused.append(f"{mode}: {unsure}")
             continue
@@ -70,24 +70,19 @@ def choose_warp(
     return SafeWarp(warp, mode, report, tuple(refused))
 
 
-def _why_unsure(said: PhotoWarp, height: int, width: int) -> str | None:
-    """What speaks against a warp by the model's own doubt; None where nothing does."""
-    if said.doubt is None:
+def _why_unsure(predicted: PhotoWarp, height: int, width: int) -> str | None:
+    """The reason to refuse a warp because of its expected error; None if there is none."""
+    if predicted.expected_error_pct is None:
         return None
-    wrong = expected_error_px(said.doubt, height, width)
-    moved = moved_px(said, height, width)
-    if not wrong > _UNSURE * moved:
+    error = percent_to_px(predicted.expected_error_pct, height, width)
+    moved = moved_px(predicted, height, width)
+    if not error > _UNSURE * moved:
         return None
-    return f"expected to be wrong by {wrong:.2f} px, while it moves pixels by {moved:.2f} px"
-
-
-def expected_error_px(doubt: float, height: int, width: int) -> float:
-    """A doubt in % of the half diagonal, as pixels of a frame."""
-    return doubt / 100 * half_diagonal(height, width)
+    return f"expected to be wrong by {error:.2f} px, while it moves pixels by {moved:.2f} px"
 
 
 def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
-    """How far a warp moves pixels of a frame in the mean."""
+    """The mean distance by which a warp moves the pixels of a frame."""
     nodes = identity_grid(_NODES, _NODES)
     moved = (warp.sources(nodes, height, width) - nodes) * nodes.new_tensor(
         ((width - 1) / 2, (height - 1) / 2)
@@ -117,12 +112,13 @@ def _is_smooth(grid: Tensor, step: float) -> bool:
     return all(bool((area.diff(dim=axis).abs() < step).all()) for axis in (1, 2))
 
 
-def _chain(said: PhotoWarp) -> Iterator[tuple[Mode, PhotoWarp]]:
-    if said.residual is not None:
-        yield "hybrid", said
-    yield "lens", PhotoWarp(said.params)
-    yield "lens_clamped", PhotoWarp(_conservative(said.params))
-    yield "unchanged", PhotoWarp(said.params.new_tensor(IDENTITY_PARAMS))
+def _chain(predicted: PhotoWarp) -> Iterator[tuple[Mode, PhotoWarp]]:
+    params = predicted.params
+    if predicted.residual is not None:
+        yield "hybrid", predicted
+    yield "lens", PhotoWarp(params)
+    yield "lens_clamped", PhotoWarp(_conservative(params))
+    yield "unchanged", PhotoWarp(params.new_tensor(IDENTITY_PARAMS))
 
 
 def _conservative(params: Tensor) -> Tensor:

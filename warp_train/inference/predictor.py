@@ -1,4 +1,4 @@
-"""A trained model at work: it looks at a small copy of a photo and says how to warp the photo."""
+"""A trained model on a device: it predicts the warp of a photo from a small copy of the photo."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ _LEAST_SIDE = 32
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model with all that is needed to ask it about photos."""
+    """A model, the device that it is on, and the hash of its weights."""
 
     model: HybridModel
     device: torch.device
     model_hash: str
-    """Names the weights: 16 hex digits of the SHA-256 over their names and values."""
+    """Identifies the weights: 16 hex digits of the SHA-256 over their names and values."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) of the frame whose area the model sees a photo at: `TrainedOn.look`."""
+        """(height, width) of a frame with the area of the small copy: `TrainedOn.look`."""
         return self.model.trained_on.look if self.model.trained_on else _DEFAULT_SIZE
 
     @torch.inference_mode()
     def predict(self, photo: Image) -> PhotoWarp:
         """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size.
 
-        The model sees it turned to the orientation that it was trained in, at its own aspect, with
-        the area of `size`.
+        The small copy has the orientation of the training frames, the photo's aspect, and the area
+        of `size`.
         """
         across = is_across(photo.shape, self.size)
         shape = photo.shape[1::-1] if across else photo.shape[:2]
@@ -71,10 +71,11 @@ def load_predictor(model: str | Path, device: str = "auto") -> Predictor:
     """Loads MODEL: a run folder, a checkpoint folder or a hub id.
 
     Args:
-        device: `auto`, `cpu`, `cuda` or `mps`; `auto` takes a GPU where there is one.
+        model: as above.
+        device: `auto`, `cpu`, `cuda` or `mps`; `auto` takes a GPU if there is one.
 
     Raises:
-        WarpTrainError: it is none of these, it is damaged, or the device is not there.
+        WarpTrainError: the model cannot be loaded, or the device is not available.
     """
     chosen = _device(device)
     network = from_pretrained(model).eval()
@@ -88,8 +89,11 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = next((kind for kind, there in available.items() if there), "cpu")
     elif not available.get(name, True):
-        raise WarpTrainError(f"--device {name}: there is no such device here")
-    return torch.device(name)
+        raise WarpTrainError(f"device '{name}' is not available on this machine")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise WarpTrainError(f"device '{name}': expected auto, cpu, cuda or mps") from None
 
 
 def _hash(network: HybridModel) -> str:
@@ -109,8 +113,8 @@ def _network_size(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[int, i
 def _halved(photo: Image, least: int) -> Image:
     """The photo, halved as often as its sides are even and keep `least` pixels.
 
-    The same frame in fewer pixels, as training decodes large photos: an exact filter over all of
-    them would take longer than the network.
+    Training decodes large photos in the same way. An exact filter over all pixels would take longer
+    than the network.
     """
     height, width = photo.shape[:2]
     while height % 2 == width % 2 == 0 and min(height, width) >= 2 * least:
@@ -126,7 +130,7 @@ def _turn_lens_back(lens: np.ndarray) -> np.ndarray:
 
 
 def _turn_flow_back(flow: Tensor) -> Tensor:
-    """A flow `[2, h, w]` of the frame after `turn_image`, in that before: a clockwise turn."""
+    """A flow `[2, h, w]` of the frame after `turn_image`, rotated back (clockwise)."""
     dx, dy = flow.rot90(-1, (1, 2))
     return torch.stack((-dy, dx))
 

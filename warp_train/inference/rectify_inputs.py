@@ -7,8 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from warp_train.photos.formats import PHOTO_SUFFIXES, SUFFIXES, Format
+from warp_train.photos.formats import PHOTO_SUFFIXES, SUFFIXES, Crop, Format, Interpolation
+
+Record = dict[str, Any]
+"""A line of `rectify.jsonl`: `input` and `error`, or the result of `rectify_photo`."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,26 @@ class Job:
 
     input: Path
     output: Path | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `rectify`, the same for every photo."""
+
+    out: Path
+    """The folder that contains the results; it must exist."""
+    crop: Crop = "fill"
+    interpolation: Interpolation = "bicubic"
+    format: Format | None = None
+    """None: that of the input."""
+    quality: int | None = None
+    """Of JPEG and WebP, 1..100; None: that of the input."""
+    overwrite: bool = False
+
+
+def failure(job: Job, reason: str) -> Record:
+    """The record of a photo that could not be corrected; the reason names the file."""
+    return {"input": str(job.input), "error": reason}
 
 
 @dataclass(frozen=True)

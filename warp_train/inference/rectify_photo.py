@@ -1,4 +1,4 @@
-"""One photo corrected: decode, predict, check, resample once, write."""
+"""Corrects one photo file: decode, predict, check, resample once, write."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import time
 from pathlib import Path
 
 from warp_train.geometry import jacobian_stats
-from warp_train.inference.fallback import SafeWarp, choose_warp, expected_error_px
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
-from warp_train.inference.predictor import Predictor
-from warp_train.inference.rectify import Record, Settings, failure
-from warp_train.inference.rectify_inputs import Job
-from warp_train.inference.resample import resample
-from warp_train.inference.view import View, choose_view
+from warp_train.inference.rectify_inputs import Job, Record, Settings, failure
+from warp_train.inference.straightener import Look, Straightener, correct
+from warp_train.inference.view import View
 from warp_train.photos.encoding import encode_photo
 from warp_train.photos.files import PhotoFile, read_photo
 from warp_train.photos.formats import Crop
@@ -24,58 +21,57 @@ from warp_train.runtime.errors import WarpTrainError
 _JACOBIAN_SIDE = 256
 
 
-def attempt(job: Job, predictor: Predictor, settings: Settings) -> Record:
-    """`rectify_photo`, or `{"input", "error"}` with one line that names the file."""
+def attempt(job: Job, straightener: Straightener, settings: Settings) -> Record:
+    """The record of `rectify_photo`, or `{"input", "error"}` with one line that names the file."""
     try:
-        return rectify_photo(job, predictor, settings)
+        return rectify_photo(job, straightener, settings)
     except WarpTrainError as error:
         reason = str(error)
     except MemoryError:
-        reason = f"{job.input}: there is not enough memory to correct it"
-    except Exception as error:  # whatever it is, it is about this photo: the others go on
+        reason = f"{job.input}: not enough memory to correct it"
+    except Exception as error:  # the other photos are corrected all the same
         reason = f"{job.input}: {type(error).__name__}: {error}"
     return failure(job, " ".join(reason.split()))
 
 
-def rectify_photo(job: Job, predictor: Predictor, settings: Settings) -> Record:
-    """Corrects one photo and says what was done.
+def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> Record:
+    """Corrects one photo file.
 
     Returns:
         `input`, `output` (None: measured only), `width` and `height` of the upright photo,
         `params [8]` and `mode_used`, both of the warp that was applied, `safety`, `refused`,
-        `expected_error_px` (what the model expects its mean end-point error to be in the photo),
-        `jacobian` (of that warp over the frame, before a crop), `crop`, `resampled`, `warnings`,
-        `model_hash`, `seconds`.
+        `expected_error_px` (the mean end-point error that the model expects of its prediction, in
+        pixels of the photo), `jacobian` (of the applied warp over the frame, before a crop),
+        `crop`, `resampled`, `warnings`, `model_hash`, `seconds`.
 
     Raises:
-        WarpTrainError: the photo cannot be read, corrected as asked, or written; nothing was.
+        WarpTrainError: the photo cannot be read, corrected as asked, or written. In all three cases
+            no file is written.
     """
     started = time.perf_counter()
     if job.output is not None:
         _check_output(job, settings)
     photo = read_photo(job.input)
     height, width = photo.pixels.shape[:2]
-    said = predictor.predict(predictor_view(photo.pixels))
-    chosen = choose_warp(said, height, width)
+    look = straightener.look(predictor_view(photo.pixels))
     record = {
         "input": str(job.input),
         "output": None,
         "width": width,
         "height": height,
-        **_what_was_chosen(chosen, height, width),
-        "expected_error_px": _expected_error(said, height, width),
+        **_warp_record(look),
         "crop": None,
         "resampled": False,
         "warnings": list(photo.warnings),
-        "model_hash": predictor.model_hash,
+        "model_hash": straightener.model_hash,
     }
     if job.output is not None:
-        record |= _write(photo, job, job.output, chosen.warp, settings)
+        record |= _write(photo, job, job.output, look.chosen.warp, settings)
     return {**record, "seconds": round(time.perf_counter() - started, 3)}
 
 
 def _check_output(job: Job, settings: Settings) -> None:
-    """Before any work: that the output can be made, as far as can be told."""
+    """Raises WarpTrainError if the result cannot be written, as far as it can be known early."""
     assert job.output is not None
     try:
         check_free(job.output)
@@ -84,24 +80,22 @@ def _check_output(job: Job, settings: Settings) -> None:
             raise WarpTrainError(f"{job.input}: {job.output} is a folder") from error
         if not settings.overwrite:
             raise WarpTrainError(
-                f"{job.input}: {job.output} exists already (--overwrite replaces it)"
+                f"{job.input}: {job.output} exists already (overwrite replaces it)"
             ) from error
     except OSError as error:
         raise _cannot_write(job, error) from error
 
 
-def _what_was_chosen(chosen: SafeWarp, height: int, width: int) -> Record:
+def _warp_record(look: Look) -> Record:
+    chosen = look.chosen
     return {
         "params": chosen.warp.params.tolist(),
         "mode_used": chosen.mode,
         "safety": dict(chosen.report),
         "refused": list(chosen.refused),
-        "jacobian": _jacobian(chosen.warp, height, width),
+        "jacobian": _jacobian(chosen.warp, look.height, look.width),
+        "expected_error_px": look.expected_error_px,
     }
-
-
-def _expected_error(said: PhotoWarp, height: int, width: int) -> float | None:
-    return None if said.doubt is None else expected_error_px(said.doubt, height, width)
 
 
 def _jacobian(warp: PhotoWarp, height: int, width: int) -> dict[str, float]:
@@ -112,21 +106,16 @@ def _jacobian(warp: PhotoWarp, height: int, width: int) -> dict[str, float]:
 
 
 def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: Settings) -> Record:
-    """Writes the corrected photo; what it adds to the record."""
-    height, width = photo.pixels.shape[:2]
+    """Writes the corrected photo; returns its part of the record."""
     kind = settings.format or photo.format
     lost: list[str] = []
     try:
-        view = choose_view(warp, height, width, settings.crop)
-        resampled = not (warp.is_identity and view.is_whole)
-        copied = not resampled and kind == photo.format and settings.quality is None
-        if copied:  # a JPEG that is compressed again is not the same photo
+        corrected = correct(photo.pixels, warp, settings.crop, settings.interpolation)
+        copied = not corrected.resampled and kind == photo.format and settings.quality is None
+        if copied:  # compressing a JPEG again would change it
             data = job.input.read_bytes()
         else:
-            pixels = photo.pixels
-            if resampled:
-                pixels = resample(pixels, warp, view, settings.interpolation)
-            data, lost = encode_photo(photo, pixels, kind, settings.quality)
+            data, lost = encode_photo(photo, corrected.pixels, kind, settings.quality)
         make_folders(output.parent, settings.out)
         write_atomically(output, data, overwrite=settings.overwrite, process=os.getpid())
     except ValueError as error:
@@ -135,8 +124,8 @@ def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: 
         raise _cannot_write(job, error) from error
     return {
         "output": str(output),
-        "crop": _crop_record(settings.crop, view),
-        "resampled": resampled,
+        "crop": _crop_record(settings.crop, corrected.view),
+        "resampled": corrected.resampled,
         "warnings": [] if copied else [*photo.warnings, *lost],
     }
 

@@ -35,16 +35,14 @@ warp-train export {model} photos/ --to opencv
 ```
 
 ```python
-from pathlib import Path
+from warp_train import Straightener
 
-from warp_train.data.decoding import decode_image
-from warp_train.inference.fallback import choose_warp
-from warp_train.inference.predictor import load_predictor
-
-photo = decode_image(Path("photo.jpg")).pixels
-warp = load_predictor("{model}").predict(photo)
-print(choose_warp(warp, *photo.shape[:2]).warp.params)  # {names}
+model = Straightener.from_pretrained("{model}")
+result = model.straighten(rgb)  # uint8 or uint16 [H, W, 3]
 ```
+
+The straightened photo is `result.image`, its lens ({names}) is `result.params`, and
+`result.expected_error_px` is the expected error in pixels of the photo.
 """
 _LIMITS = """\
 ## Limits

@@ -14,6 +14,9 @@ Pixels = NDArray[Any]
 Image = NDArray[np.uint8]
 """[H, W, C] of 8 bits a channel."""
 
+LEAST_SIDE = 16
+"""Shortest side of a photo, in pixels."""
+
 _TURNS: dict[int, tuple[int | None, int | None]] = {
     2: (None, 1),
     3: (cv2.ROTATE_180, None),

@@ -1,0 +1,166 @@
+"""Straightens photos in memory. Every command that applies a warp to photos goes through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from warp_train.geometry import percent_to_px
+from warp_train.inference.fallback import Mode, SafeWarp, choose_warp
+from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.inference.predictor import Predictor, load_predictor
+from warp_train.inference.resample import resample
+from warp_train.inference.view import View, choose_view
+from warp_train.photos.formats import Crop, Interpolation
+from warp_train.photos.pixels import LEAST_SIDE, Image, Pixels, predictor_view
+
+
+@dataclass(frozen=True)
+class Look:
+    """The warp that a model predicts for a photo, and the warp that is safe to apply to it."""
+
+    height: int
+    """Of the photo, in pixels, as is `width`."""
+    width: int
+    predicted: PhotoWarp
+    chosen: SafeWarp
+
+    @property
+    def expected_error_px(self) -> float | None:
+        """The mean end-point error that the model expects of its prediction, in pixels."""
+        percent = self.predicted.expected_error_pct
+        return None if percent is None else percent_to_px(percent, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The corrected pixels of a photo, and the part of the frame that they show."""
+
+    pixels: Pixels
+    view: View
+    resampled: bool
+    """False: `pixels` are those of the photo, because neither a warp nor a crop applies."""
+
+
+@dataclass(frozen=True)
+class Straightened:
+    """A straightened photo, and the warp that straightened it."""
+
+    image: Pixels
+    """RGB [H, W, 3] in the photo's own dtype."""
+    warp: PhotoWarp
+    """The warp that was applied, over the frame before the crop."""
+    mode: Mode
+    """Which warp was applied: the predicted one, or a weaker one if that is not safe."""
+    expected_error_px: float | None
+    """The mean end-point error that the model expects of its prediction, in pixels of the photo;
+    None if it is unknown."""
+    reasons: tuple[str, ...]
+    """Why the modes before `mode` were refused, one line each."""
+
+    @property
+    def params(self) -> tuple[float, ...]:
+        """The eight numbers of the applied lens, in the order of `warp_train.geometry.PARAM_NAMES`."""
+        return tuple(self.warp.params.tolist())
+
+
+@dataclass(frozen=True)
+class Straightener:
+    """A trained model that straightens photos.
+
+    model = Straightener.from_pretrained("outputs/runs/quickstart")
+    result = model.straighten(rgb)
+    result.image
+    """
+
+    predictor: Predictor
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, device: str = "auto") -> Straightener:
+        """Loads a model.
+
+        Args:
+            model: a run folder, a checkpoint folder or a hub id.
+            device: `auto`, `cpu`, `cuda` or `mps`; `auto` takes a GPU if there is one.
+
+        Raises:
+            WarpTrainError: the model cannot be loaded, or the device is not available.
+        """
+        return cls(load_predictor(model, device))
+
+    @property
+    def model_hash(self) -> str:
+        """16 hex digits that identify the weights."""
+        return self.predictor.model_hash
+
+    def look(self, photo: Image, *, lens_only: bool = False) -> Look:
+        """Predicts the warp of a photo and checks it, without resampling the photo.
+
+        Args:
+            photo: upright RGB uint8 [H, W, 3].
+            lens_only: leave out the residual, for programs that can apply a lens only.
+        """
+        height, width = photo.shape[:2]
+        predicted = self.predictor.predict(photo)
+        if lens_only:
+            predicted = replace(predicted, residual=None)
+        return Look(height, width, predicted, choose_warp(predicted, height, width))
+
+    def straighten(
+        self, rgb: Pixels, *, crop: Crop = "fill", interpolation: Interpolation = "bicubic"
+    ) -> Straightened:
+        """Straightens one photo. Its pixels are resampled once, at full resolution.
+
+        The image equals the file that `warp-train rectify` writes with the same options.
+
+        Args:
+            rgb: upright uint8 or uint16 [H, W, 3].
+            crop: `fill` zooms in until nothing in the frame is blank, `max` keeps the largest part
+                without blank pixels, `none` keeps the whole frame.
+            interpolation: `bilinear`, `bicubic` or `lanczos`.
+
+        Raises:
+            ValueError: `rgb` is not such an array, an option is unknown, or no crop is possible.
+        """
+        _check_option("crop", crop, get_args(Crop))
+        _check_option("interpolation", interpolation, get_args(Interpolation))
+        photo = _checked(rgb)
+        look = self.look(predictor_view(photo))
+        chosen = look.chosen
+        image = correct(photo, chosen.warp, crop, interpolation).pixels
+        own = image.copy() if np.shares_memory(image, rgb) else image
+        return Straightened(own, chosen.warp, chosen.mode, look.expected_error_px, chosen.refused)
+
+
+def correct(pixels: Pixels, warp: PhotoWarp, crop: Crop, interpolation: Interpolation) -> Corrected:
+    """Applies a safe warp to the pixels [H, W, C] of a photo, of 8 or 16 bits.
+
+    Raises:
+        ValueError: the warp moves so much out of the frame that no crop is possible.
+    """
+    height, width = pixels.shape[:2]
+    view = choose_view(warp, height, width, crop)
+    if warp.is_identity and view.is_whole:
+        return Corrected(pixels, view, resampled=False)
+    return Corrected(resample(pixels, warp, view, interpolation), view, resampled=True)
+
+
+def _check_option(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
+
+
+def _checked(rgb: Any) -> Pixels:
+    """The photo as an array that OpenCV can read; ValueError if it is not an RGB photo."""
+    expected = "expected a NumPy array, uint8 or uint16, of shape [height, width, 3]"
+    if not isinstance(rgb, np.ndarray):
+        raise ValueError(f"{expected}; got {type(rgb).__name__}")
+    if rgb.dtype not in (np.uint8, np.uint16) or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"{expected}; got {rgb.dtype} {list(rgb.shape)}")
+    if min(rgb.shape[:2]) < LEAST_SIDE:
+        height, width = rgb.shape[:2]
+        raise ValueError(f"expected at least {LEAST_SIDE} px a side; got {width}x{height} px")
+    return np.ascontiguousarray(rgb)
