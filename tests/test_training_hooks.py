@@ -261,7 +261,8 @@ def test_a_failing_scorer_warns_once_and_is_off(
 def test_a_scorer_that_dies_warns_once_and_is_off(scorers: str) -> None:
     said: list[str] = []
     assert score(f"{scorers}:dies", said, workers=1) is None
-    assert said == ["proxy.scorer is switched off: its process died (exit code -9)"]
+    how = "was killed by signal 9 (out of memory?)"
+    assert said == [f"proxy.scorer is switched off: its process {how}"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -177,25 +177,22 @@ def _encoded(
     items: Sequence[Item], size: tuple[int, int], workers: int
 ) -> Generator[Outcome, None, None]:
     """What is to be stored of each item, in their order, from so many processes; 0: this one."""
-    from warp_train.runtime.worker_pool import Died, run_jobs
+    from warp_train.runtime.worker_pool import run_jobs
+    from warp_train.runtime.worker_process import JobError
 
     load = partial(_start, size)
     if not workers:
-        yield from map(load(), enumerate(items))
+        yield from map(load(), items)
         return
-    early: dict[int, Outcome] = {}
-    turn = 0
-    with contextlib.closing(run_jobs(list(enumerate(items)), load, workers)) as results:
-        for (number, item), result in results:
-            if isinstance(result, Died):
-                result = f"{item.target}: the process that worked on it {result.how}"
-            early[number] = result
-            while turn in early:
-                yield early.pop(turn)
-                turn += 1
+    with contextlib.closing(run_jobs(items, load, workers, in_order=True)) as results:
+        for item, result in results:
+            if isinstance(result, JobError):
+                yield f"{item.target}: the process that worked on it {result.how}"
+            else:
+                yield result
 
 
-def _start(size: tuple[int, int]) -> Callable[[tuple[int, Item]], Outcome]:
+def _start(size: tuple[int, int]) -> Callable[[Item], Outcome]:
     """What a worker process starts with."""
     import cv2
 
@@ -203,17 +200,17 @@ def _start(size: tuple[int, int]) -> Callable[[tuple[int, Item]], Outcome]:
     return partial(_encode, size)
 
 
-def _encode(size: tuple[int, int], job: tuple[int, Item]) -> Outcome:
+def _encode(size: tuple[int, int], item: Item) -> Outcome:
     """The item for frames of that size; whatever is wrong with its files becomes one line."""
     from warp_train.data.decoding import BadSample
     from warp_train.data.shards.encoding import encode
 
     try:
-        return encode(job[1], size)
+        return encode(item, size)
     except BadSample as bad:
         return str(bad)
     except Exception as error:  # one photo must not end the others' run
-        return f"{job[1].target}: {type(error).__name__}: {error}"
+        return f"{item.target}: {type(error).__name__}: {error}"
 
 
 def _finish(out: Path, cache: Cache, shards: Sequence[_Shard]) -> int:

@@ -2,8 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
@@ -11,8 +12,9 @@ from typing import NamedTuple, TypedDict
 
 from warp_train.metrics.score import WEIGHTS, Score
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.scoring_pool import ScoringError, ScoringPool
 from warp_train.runtime.tables import table_lines
+from warp_train.runtime.worker_pool import run_jobs
+from warp_train.runtime.worker_process import JobError
 
 _SHOWN = 5
 """Worst images in the table."""
@@ -111,17 +113,22 @@ def score_pairs(
             at the top level of a module, so that it can be sent to other processes.
         workers: number of processes; 0 scores in this process.
     """
+    load = partial(_load, score)
     if not workers:
-        for pair in pairs:
-            yield pair, score(pair.pred, pair.gt)
+        yield from zip(pairs, map(load(), pairs), strict=True)
         return
-    with ScoringPool(score, workers) as pool:
-        calls = {pool.submit(pair.pred, pair.gt): pair for pair in pairs}
-        for call in as_completed(calls):
-            try:
-                yield calls[call], call.result()
-            except ScoringError as error:
-                yield calls[call], f"{calls[call].pred}: could not be scored ({error})"
+    # Scoring leaves nothing half done, so the processes may be killed at once.
+    with closing(run_jobs(pairs, load, workers, patience=0)) as results:
+        for pair, result in results:
+            if isinstance(result, JobError):
+                yield pair, f"{pair.pred}: could not be scored: its process {result.how}"
+            else:
+                yield pair, result
+
+
+def _load(score: Callable[[Path, Path], Score | str]) -> Callable[[Pair], Score | str]:
+    """What a worker process starts with."""
+    return lambda pair: score(pair.pred, pair.gt)
 
 
 def build_report(scored: Iterable[tuple[Pair, Score]]) -> Report:

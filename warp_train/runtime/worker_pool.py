@@ -1,174 +1,186 @@
-"""Jobs over processes, each of which may die without taking the others' work along."""
+"""Jobs spread over worker processes. A worker that dies costs its own job only."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing import connection
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from types import FrameType
-from typing import Any, Generic, TypeVar
+import atexit
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from multiprocessing import resource_tracker
+from operator import length_hint
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Generic
 
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.worker_process import Item, JobError, Result, Worker, signals_blocked
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-_ENVIRONMENT = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    # A photo's pixels lie where those of the one before did: glibc would give that memory back and
-    # ask for it again, page by page, which can take half as long as decoding does.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
-}
-"""Of worker processes, beside what this one has."""
-_PATIENCE = 20.0
-"""Seconds that a worker has to leave its photo and clear up once it is told to end."""
-
-
-@dataclass(frozen=True)
-class Died:
-    """What comes of an item whose worker was killed, or crashed."""
-
-    process: int
-    how: str
-    """Such as `was killed by signal 9`."""
-
-
-@dataclass
-class _Worker(Generic[Item]):
-    process: SpawnProcess
-    pipe: Connection
-    loaded: bool = False
-    item: Item | None = None
+_PATIENCE_S = 20.0
+_ITEMS_AHEAD = 2
+"""Items per worker that are taken before their results are yielded: one at work, one waiting."""
 
 
 def run_jobs(
-    items: Sequence[Item], load: Callable[[], Callable[[Item], Result]], workers: int
-) -> Generator[tuple[Item, Result | Died], None, None]:
-    """Yields (item, result) as each ends, from `workers` processes of one thread each.
+    items: Iterable[Item],
+    load: Callable[[], Callable[[Item], Result]],
+    workers: int,
+    *,
+    in_order: bool = False,
+    patience: float = _PATIENCE_S,
+) -> Generator[tuple[Item, Result | JobError], None, None]:
+    """Yields each item with its result from `workers` processes of one thread each.
 
-    Each process knows no more of this one than `load`, which it calls once and which returns the
-    work. When the generator is closed, or an exception passes through it, busy processes are told
-    to end (SIGTERM, which the work sees as SystemExit) and waited for.
+    Each process calls `load` once, which returns the work. When the generator is closed, or an
+    exception passes through it, the processes are ended.
+
+    Args:
+        items: taken as workers become free; an iterator can therefore make them on the way.
+        in_order: yield in the order of the items instead of as each ends.
+        patience: as of `WorkerPool`.
 
     Raises:
-        WarpTrainError: from `load`, or because a process ended while it loaded.
+        WarpTrainError: from `load`, or because a process died while it loaded.
     """
-    waiting, team = deque(items), list[_Worker[Item]]()
-    try:
-        while waiting or any(worker.item is not None for worker in team):
-            idle = sum(worker.item is None for worker in team)
-            for _ in range(min(workers - len(team), len(waiting) - idle)):
-                team.append(_start(load))
-            ready = connection.wait([worker.pipe for worker in team])
-            for worker in [worker for worker in team if worker.pipe in ready]:
-                item, result = worker.item, _receive(worker)
-                if isinstance(result, Died):
-                    team.remove(worker)
-                elif waiting:
-                    _hand(worker, waiting)
-                if item is not None:
-                    yield item, result
-    finally:
-        _end(team)
-
-
-@contextlib.contextmanager
-def worker_environment() -> Iterator[None]:
-    """Processes that are started within have one thread each, and keep the memory they had."""
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    os.environ.update(_ENVIRONMENT)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _start(load: Callable[[], Callable[[Any], Any]]) -> _Worker[Any]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, load), daemon=True)
-    # Ctrl-C reaches the whole group, but the workers' end is this process's to decide; they must
-    # not notice it before they can say so themselves.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with worker_environment():
-            process.start()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    theirs.close()  # so that reading from it ends when the worker does
-    return _Worker(process, ours)
-
-
-def _serve(pipe: Connection, load: Callable[[], Callable[[Any], Any]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-    try:
-        work = load()
-    except WarpTrainError as error:
-        pipe.send((False, str(error)))
+    workers = min(workers, length_hint(items, workers))
+    if not workers:
         return
-    with contextlib.suppress(EOFError, ConnectionError):  # the other side has ended
-        pipe.send((True, None))
-        while True:
-            pipe.send((True, work(pipe.recv())))
+    with WorkerPool(load, workers, patience=patience) as pool:
+        coming = iter(items)
+        pending = {pool.submit(item): item for item in islice(coming, workers * _ITEMS_AHEAD)}
+        while pending:
+            awaited = list(islice(pending, 1)) if in_order else list(pending)
+            done = wait(awaited, return_when=FIRST_COMPLETED).done
+            for future in [future for future in awaited if future in done]:
+                item = pending.pop(future)
+                for following in islice(coming, 1):
+                    pending[pool.submit(following)] = following
+                outcome = _outcome(future)
+                yield item, outcome
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    # The group's and the parent's may both arrive: the second must not disturb the leaving.
-    signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(128 + number)
-
-
-def _receive(worker: _Worker[Item]) -> Any:
+def _outcome(future: Future[Result]) -> Result | JobError:
     try:
-        well, content = worker.pipe.recv()
-    except (EOFError, ConnectionError):
-        died = _death(worker)
-        if not worker.loaded:
-            raise WarpTrainError(f"the process that loaded the model {died.how}") from None
-        return died
-    if not well:
-        raise WarpTrainError(content)
-    worker.loaded, worker.item = True, None
-    return content
+        return future.result()
+    except JobError as failed:
+        if failed.loading:
+            message = f"the process that loaded the model {failed.how}"
+            raise WarpTrainError(message) from None
+        return failed
 
 
-def _hand(worker: _Worker[Item], waiting: deque[Item]) -> None:
-    """Gives a worker the next item; one that has died in the meantime is noticed when read from."""
-    with contextlib.suppress(ConnectionError):
-        worker.pipe.send(waiting[0])
-    worker.item = waiting.popleft()
+class WorkerPool(Generic[Item, Result]):
+    """Worker processes, each with a thread here that hands it one job at a time.
 
+    `concurrent.futures` waits for its workers when the program ends, and `multiprocessing.Pool`
+    waits forever for the job of a killed worker. This pool does neither, and replaces a worker that
+    has died when there is a job for it.
+    """
 
-def _death(worker: _Worker[Any]) -> Died:
-    worker.pipe.close()
-    worker.process.join()
-    code = worker.process.exitcode or 0
-    how = f"ended with exit code {code}"
-    if code < 0:
-        memory = " (out of memory?)" if code == -signal.SIGKILL else ""
-        how = f"was killed by signal {-code}{memory}"
-    return Died(worker.process.pid or 0, how)
+    def __init__(
+        self, load: Callable[[], Callable[[Item], Result]], workers: int, *, patience: float
+    ) -> None:
+        """Starts the processes. Args:
 
+        load: called once in each process; returns the work. See `Worker`.
+        patience: seconds that busy workers get to clear up when the pool is closed: SIGTERM raises
+            SystemExit in their work, and those that are left are killed. For work that leaves
+            something half done, such as files. With 0, they are killed at once, and SIGTERM has no
+            effect on them: then a signal for the whole job leaves them to finish the results that
+            the program still waits for.
+        """
+        self._load = load
+        self._patience = patience
+        self._calls = SimpleQueue[tuple[Future[Result], Item] | None]()
+        self._lock = threading.Lock()
+        self._workers: list[Worker[Item, Result]] = []
+        self._closed = False
+        # Runs before the exit handler of `multiprocessing`, which waits for workers that do not
+        # heed SIGTERM.
+        atexit.register(self.close)
+        # If it started along with the first process, it would lift the block of the signals.
+        resource_tracker.ensure_running()
+        try:
+            # A thread starts them, because KeyboardInterrupt is raised in the main thread only: a
+            # signal blocked here reaches any other thread of the program, and could interrupt a
+            # start between the process and the message that says what it is to run.
+            with signals_blocked(), ThreadPoolExecutor(1) as starter:
+                for start in [starter.submit(self._start) for _ in range(workers)]:
+                    worker = start.result()
+                    threading.Thread(target=self._feed, args=(worker,), daemon=True).start()
+        except BaseException:
+            self.close()
+            raise
 
-def _end(team: list[_Worker[Any]]) -> None:
-    for worker in team:
-        if worker.item is not None or not worker.loaded:
-            worker.process.terminate()
-        worker.pipe.close()  # an idle one ends when it reads
-    for worker in team:
-        worker.process.join(_PATIENCE)
+    def submit(self, item: Item) -> Future[Result]:
+        """The result to come. Not allowed after `close`.
+
+        Its error is a JobError, or a WarpTrainError from `load`.
+        """
+        future = Future[Result]()
+        self._calls.put((future, item))
+        return future
+
+    def close(self) -> None:
+        """Ends the workers and cancels the jobs that have not begun."""
+        with self._lock:
+            self._closed = True
+            processes = [worker.process for worker in self._workers]
+        try:
+            if self._patience:
+                deadline = time.monotonic() + self._patience
+                for process in processes:
+                    process.terminate()
+                for process in processes:
+                    process.join(max(0.0, deadline - time.monotonic()))
+        finally:
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.join()
+                self._calls.put(None)  # ends its thread
+            atexit.unregister(self.close)
+
+    def __enter__(self) -> WorkerPool[Item, Result]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _start(self, replaced: Worker[Item, Result] | None = None) -> Worker[Item, Result]:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the pool of workers is closed")
+            worker = Worker(self._load, heeds_sigterm=self._patience > 0)
+            self._workers = [*(other for other in self._workers if other is not replaced), worker]
+        return worker
+
+    def _feed(self, worker: Worker[Item, Result]) -> None:
+        """Hands one worker, and those that replace it, one job after the other."""
+        while (call := self._calls.get()) is not None:
+            future, item = call
+            if self._closed:
+                future.cancel()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                worker = self._living(worker)
+                future.set_result(worker.ask(item))
+            except Exception as error:
+                future.set_exception(error)
+
+    def _living(self, worker: Worker[Item, Result]) -> Worker[Item, Result]:
+        """The worker, or one in its place if it has died."""
         if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
+            return worker
+        try:
+            return self._start(replaced=worker)
+        except (OSError, RuntimeError) as error:
+            how = f"died and could not be replaced: {error}"
+            raise JobError(worker.process.pid or 0, how) from None

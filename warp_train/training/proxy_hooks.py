@@ -4,16 +4,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from warp_train.runtime.scoring_pool import ScoringError, ScoringPool
+from warp_train.runtime.worker_pool import WorkerPool
+from warp_train.runtime.worker_process import JobError
 from warp_train.training.protocols import ProxyResult
-from warp_train.training.proxy_scoring import SUB_SCORES, score_picture
+from warp_train.training.proxy_scoring import SUB_SCORES, Pictures, start_scoring
 
 _LOOK_S = 0.2
 _STUCK_S = 120.0
@@ -48,9 +49,13 @@ class ProxyHook:
         self._scorer: str | None = scorer
         self._warn = warn
         self._max_samples = max_samples
-        self._pool = ScoringPool(score_picture, workers) if workers else None
+        load = partial(start_scoring, scorer)
+        self._score_here = load()
+        # Training ends within the seconds that a scheduler leaves it, and a hanging scorer must not
+        # delay that: its processes get no time to clear up.
+        self._pool = WorkerPool(load, workers, patience=0) if workers else None
         self._place = (0, 0)
-        self._calls: list[Future[Any]] = []
+        self._calls: list[Future[ProxyResult | str]] = []
 
     @property
     def room(self) -> int:
@@ -68,7 +73,7 @@ class ProxyHook:
         room = max(self.room, 0)
         if room:
             pictures = zip(_to_rgb(pred[:room]), _to_rgb(target[:room]), strict=True)
-            self._calls += [self._call(*pair) for pair in pictures]
+            self._calls += map(self._call, pictures)
 
     def collect(self) -> ProxyScores | None:
         """The scores, if they are all there by now."""
@@ -108,21 +113,21 @@ class ProxyHook:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _call(self, pred: NDArray[np.float32], target: NDArray[np.float32]) -> Future[Any]:
+    def _call(self, pictures: Pictures) -> Future[ProxyResult | str]:
         if self._pool is not None:
-            return self._pool.submit(self._scorer, pred, target)
-        here: Future[Any] = Future()
-        here.set_result(score_picture(str(self._scorer), pred, target))
+            return self._pool.submit(pictures)
+        here = Future[ProxyResult | str]()
+        here.set_result(self._score_here(pictures))
         return here
 
     def _result(self) -> ProxyScores | None:
-        """What the finished calls say; a single failure spoils the means, and ends the scoring."""
+        """The means of the finished calls; a single failure ends the scoring."""
         results: list[ProxyResult] = []
         for call in self._calls:
             try:
                 result = call.result()
-            except ScoringError as error:
-                result = f"proxy.scorer is switched off: {error}"
+            except JobError as failed:
+                result = f"proxy.scorer is switched off: its process {failed.how}"
             if isinstance(result, str):
                 self._switch_off(result)
                 return None

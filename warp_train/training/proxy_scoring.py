@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from warp_train.training.protocols import ProxyResult, ProxyScorer
 
+Pictures = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""A prediction and its target, RGB [H, W, 3] in 0..1."""
 SUB_SCORES = ("edge", "line", "grad", "ssim", "mae")
+
+
+def start_scoring(name: str) -> Callable[[Pictures], ProxyResult | str]:
+    """What a scoring process starts with: the scoring of a prediction and its target."""
+    return lambda pictures: score_picture(name, *pictures)
 
 
 def score_picture(
