@@ -9,7 +9,7 @@ import torch
 from data_helpers import LENS_COLUMNS, as_picture, opencv_correct, opencv_maps, save, textured
 
 from warp_train.data import DataConfig, LensConfig, SampleKey, build_sources, collate, sample_lens
-from warp_train.data.frames import fit_lens, mirror_lens, turn_lens
+from warp_train.data.frames import lens_in_frame, mirror_lens, turn_lens
 from warp_train.geometry import build_parametric_grid
 from warp_train.runtime.errors import WarpTrainError
 
@@ -77,7 +77,7 @@ def test_the_converted_lens_is_the_same_warp_in_pixels(shape, size):
         if across:
             new = turn_lens(new)
         scale = max(size[0] / turned[0], size[1] / turned[1])
-        new = fit_lens(new, turned, size)
+        new = lens_in_frame(new, turned, size)
         old_points = points / scale
         if across:
             old_points = np.stack([-old_points[..., 1], old_points[..., 0]], -1)

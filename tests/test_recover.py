@@ -26,8 +26,8 @@ from warp_train.geometry import build_parametric_grid, end_point_error
 from warp_train.registration.estimate import Recovery, recover_lens
 from warp_train.registration.field import Field, nearest_lens, place, plain_field
 from warp_train.registration.frames import pyramid
-from warp_train.registration.pairs import Job, recover_files
-from warp_train.registration.refine import look, normal_equations
+from warp_train.registration.pairs import PairJob, recover_files
+from warp_train.registration.refine import align, normal_equations
 from warp_train.registration.start import best_starts
 from warp_train.runtime.errors import WarpTrainError
 
@@ -151,11 +151,11 @@ def test_derivatives_are_those_of_the_residuals() -> None:
         for p in pair(LENSES["nothing"])
     ]
     frames = pyramid(*planes, SHAPE, 640)[-1]
-    view = look(frames, Field(values))
+    view = align(frames, Field(values))
     inner = (slice(30, -30), slice(30, -30))
     for unknown in range(11):
         step = np.eye(11)[unknown] * 2e-3
-        ends = [look(frames, Field(values + way * step), view.light).residual for way in (1, -1)]
+        ends = [align(frames, Field(values + way * step), view.light).residual for way in (1, -1)]
         slope = ((ends[0] - ends[1]) / 4e-3)[inner]
         columns = one_column(frames, Field(values), view, unknown)[inner]
         assert np.corrcoef(slope.ravel(), columns.ravel())[0, 1] > 0.98, unknown
@@ -253,7 +253,7 @@ def test_jpegs_whose_reduction_does_not_come_out_even(tmp_path: Path) -> None:
     lens = LENSES["strong barrel"]
     for name, photo in zip(("bent", "straight"), pair(lens, shape), strict=True):
         save(tmp_path / f"{name}.jpg", photo)
-    line = recover_files(Job("a", tmp_path / "bent.jpg", tmp_path / "straight.jpg"))
+    line = recover_files(PairJob("a", tmp_path / "bent.jpg", tmp_path / "straight.jpg"))
     assert true_error(line["params"], lens, shape) < 0.12
 
 

@@ -13,7 +13,7 @@ from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.progress import Progress
 
 if TYPE_CHECKING:
-    from warp_train.registration.pairs import Job
+    from warp_train.registration.pairs import PairJob
 
 _HELP = """\
 examples:
@@ -74,19 +74,19 @@ def _recover(arguments: argparse.Namespace) -> int:
         raise WarpTrainError(f"--out {out}: {error.strerror}") from error
 
 
-def _jobs(pairs: Path) -> list[Job]:
+def _jobs(pairs: Path) -> list[PairJob]:
     """Raises WarpTrainError where two pairs have one id: their lines could not be told apart."""
     from warp_train.data.sources.manifest import find_pairs
-    from warp_train.registration.pairs import Job
+    from warp_train.registration.pairs import PairJob
 
     items = find_pairs(pairs, "PAIRS")
     twice = [name for name, count in Counter(i.image_id for i in items).items() if count > 1]
     if twice:
         raise WarpTrainError(f"{pairs}: two pairs have the image_id '{min(twice)}'")
-    return [Job(item.image_id, item.input, item.target) for item in items]
+    return [PairJob(item.image_id, item.input, item.target) for item in items]
 
 
-def _run(jobs: list[Job], workers: int, journal: Path) -> int:
+def _run(jobs: list[PairJob], workers: int, journal: Path) -> int:
     """Recovers the pairs and says what came of them; returns how many failed. Raises OSError."""
     from warp_train.registration.pairs import recover_pairs
     from warp_train.runtime.journal import append_line

@@ -81,7 +81,7 @@ def fit_ratio(shape: tuple[int, ...], size: tuple[int, int]) -> float:
     return float(new / _scale(shape, size) / old)
 
 
-def fit_lens(params: Array, shape: tuple[int, ...], size: tuple[int, int]) -> Array:
+def lens_in_frame(params: Array, shape: tuple[int, ...], size: tuple[int, int]) -> Array:
     """The lens of a photo of `shape` after `fit_image`: the same warp in the new frame's units."""
     lens = torch.from_numpy(params.astype(np.float64))
     return rescale_params(lens, fit_ratio(shape, size)).numpy()

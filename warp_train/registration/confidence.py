@@ -19,7 +19,7 @@ from warp_train.registration.field import (
     place,
 )
 from warp_train.registration.frames import Frames, Geometry, lattice
-from warp_train.registration.refine import View, normal_equations
+from warp_train.registration.refine import Alignment, normal_equations
 
 Warp = Callable[[Array, Array], Points]
 """A backward warp: source positions of corrected points, both in half diagonals."""
@@ -38,7 +38,7 @@ _SAMPLES = 8
 """Step, in pixels, between the points over which means are computed."""
 
 
-def registration_error(frames: Frames, field: Field, view: View) -> float:
+def registration_error(frames: Frames, field: Field, alignment: Alignment) -> float:
     """Estimate of the field's mean distance from the true warp, in half diagonals.
 
     It has two parts. The first is the error that noise causes, from the covariance of the unknowns.
@@ -46,8 +46,8 @@ def registration_error(frames: Frames, field: Field, view: View) -> float:
     registered alone. The second part also detects warps that no field of this kind can represent (a
     rotated or cropped photo, or another photo), and a refinement that ended too early.
     """
-    spread = _INFLATION * _spread(frames, field, view)
-    drift = _DRIFT_SHARE * _drift(view) / frames.geometry.unit_x
+    spread = _INFLATION * _spread(frames, field, alignment)
+    drift = _DRIFT_SHARE * _drift(alignment) / frames.geometry.unit_x
     return float(np.hypot(spread, drift))
 
 
@@ -83,9 +83,9 @@ def samples(frames: Frames) -> tuple[Plane, Plane]:
     return x, y
 
 
-def _spread(frames: Frames, field: Field, view: View) -> float:
+def _spread(frames: Frames, field: Field, alignment: Alignment) -> float:
     """Root mean square over the frame of the field's standard deviation, in half diagonals."""
-    covariance = np.linalg.inv(normal_equations(frames, field, view).normal)
+    covariance = np.linalg.inv(normal_equations(frames, field, alignment).normal)
     x, y = samples(frames)
     placed, one, none = place(field, x, y), np.ones_like(x), np.zeros_like(x)
     total = 0.0
@@ -95,22 +95,22 @@ def _spread(frames: Frames, field: Field, view: View) -> float:
     return math.sqrt(total)
 
 
-def _drift(view: View) -> float:
+def _drift(alignment: Alignment) -> float:
     """Root mean square of the blocks' own shifts, in pixels, less the part that noise explains.
 
     Each shift is found by least squares (Lucas and Kanade) with a prior of 1 px, which keeps blocks
     without texture in place.
     """
-    across, down = view.light.gain * view.across, view.light.gain * view.down
-    w_x, w_y = view.weight * across, view.weight * down
+    across, down = alignment.light.gain * alignment.across, alignment.light.gain * alignment.down
+    w_x, w_y = alignment.weight * across, alignment.weight * down
     xx, xy, yy, rx, ry = (
         _block_sums(plane)
         for plane in (
             w_x * across,
             w_x * down,
             w_y * down,
-            w_x * view.residual,
-            w_y * view.residual,
+            w_x * alignment.residual,
+            w_y * alignment.residual,
         )
     )
     xx, yy = xx + 1, yy + 1

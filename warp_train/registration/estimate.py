@@ -22,12 +22,12 @@ from warp_train.registration.field import (
     Field,
     Floats,
     Plane,
-    left_over,
     nearest_lens,
     plain_field,
+    residual_profile,
 )
 from warp_train.registration.frames import Frames, as_plane, pyramid
-from warp_train.registration.refine import View, correlation, refine
+from warp_train.registration.refine import Alignment, correlation, refine
 from warp_train.registration.start import best_starts
 
 WORKING_SIDE = 640
@@ -84,14 +84,14 @@ def recover_lens(bent: Image, straight: Image, full: tuple[int, int]) -> Recover
         full: (height, width) of the photos in full size.
     """
     levels = pyramid(_grey(bent), _grey(straight), full, WORKING_SIDE)
-    field, view = _registered(levels)
+    field, alignment = _registered(levels)
     top, half = levels[-1], 0.5 * float(np.hypot(full[0] - 1, full[1] - 1))
     params = nearest_lens(field, *(plane.ravel().astype(np.float64) for plane in samples(top)))
     if params is None:
         return Recovery(np.array(IDENTITY_PARAMS), _UNKNOWN * half, False)
     lens = partial(backward_map, params)
-    registered, left = registration_error(top, field, view), distance(top, field, lens)
-    floor = 0.0 if _matches(top, view) else _UNKNOWN
+    registered, left = registration_error(top, field, alignment), distance(top, field, lens)
+    floor = 0.0 if _matches(top, alignment) else _UNKNOWN
     error_px = min(max(float(np.hypot(registered, left)), floor), 1.0) * half
     allowed = LARGEST_ERROR_PX * max(1.0, max(full) / LARGEST_ERROR_SIDE)
     ok = error_px <= allowed and not folds(top, lens)
@@ -100,17 +100,17 @@ def recover_lens(bent: Image, straight: Image, full: tuple[int, int]) -> Recover
     return Recovery(params, error_px, ok, _profile(top, field, params, registered, half))
 
 
-def _matches(frames: Frames, view: View) -> bool:
+def _matches(frames: Frames, alignment: Alignment) -> bool:
     """Whether the photos match when the distorted one is read through the registered field."""
-    overlap = float(view.inside.mean())
-    return correlation(frames, view) >= _LEAST_CORRELATION and overlap >= _LEAST_OVERLAP
+    overlap = float(alignment.inside.mean())
+    return correlation(frames, alignment) >= _LEAST_CORRELATION and overlap >= _LEAST_OVERLAP
 
 
 def _profile(
     frames: Frames, field: Field, params: Floats, registered: float, half: float
 ) -> SureProfile | None:
     """The profile that the lens leaves over; None if lens and profile together would fold."""
-    values = left_over(field, params)
+    values = residual_profile(field, params)
     complete = partial(profiled_map, params, Profile(values))
     if folds(frames, complete):
         return None
@@ -118,19 +118,19 @@ def _profile(
     return SureProfile(values, error * half)
 
 
-def _registered(levels: list[Frames]) -> tuple[Field, View]:
+def _registered(levels: list[Frames]) -> tuple[Field, Alignment]:
     """The field that is found on the smallest frames from several starts, refined on the others."""
     first, best = levels[0], -1.0
     field = plain_field(1, 0)
     for start in best_starts(first, _STARTS):
-        found, view = refine(first, start, _START_STEPS)
-        if (score := correlation(first, view)) > best:
+        found, alignment = refine(first, start, _START_STEPS)
+        if (score := correlation(first, alignment)) > best:
             field, best = found, score
         if best > _GOOD_START:
             break
     for frames in levels[1:] or levels:
-        field, view = refine(frames, field, _STEPS)
-    return field, view
+        field, alignment = refine(frames, field, _STEPS)
+    return field, alignment
 
 
 def _grey(image: Image) -> Plane:

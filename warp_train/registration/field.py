@@ -143,7 +143,7 @@ def nearest_lens(field: Field, x: Floats, y: Floats) -> Floats | None:
     return lens
 
 
-def left_over(field: Field, params: Floats) -> Floats:
+def residual_profile(field: Field, params: Floats) -> Floats:
     """The radial displacement that the eight parameters leave over, `[33]`, at radii from 0 to 1.
 
     It is `δ` of `warp_train.data.profiles`, in half diagonals, positive outwards. The lens and this

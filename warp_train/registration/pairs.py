@@ -22,7 +22,7 @@ also `profile` [33] and `profile_error_px`. For a pair that failed: `image_id` a
 
 
 @dataclass(frozen=True)
-class Job:
+class PairJob:
     """A pair: its id, the distorted photo and the straight photo."""
 
     image_id: str
@@ -30,7 +30,7 @@ class Job:
     straight: Path
 
 
-def recover_pairs(jobs: Sequence[Job], workers: int) -> Generator[Record, None, None]:
+def recover_pairs(jobs: Sequence[PairJob], workers: int) -> Generator[Record, None, None]:
     """The record of each pair as it finishes, from `workers` processes of one thread each.
 
     With 0 workers, this process does the work.
@@ -48,12 +48,12 @@ def recover_pairs(jobs: Sequence[Job], workers: int) -> Generator[Record, None, 
                 yield result
 
 
-def failure(job: Job, reason: str) -> Record:
+def failure(job: PairJob, reason: str) -> Record:
     """The record of a pair that failed."""
     return {"image_id": job.image_id, "error": reason}
 
 
-def recover_files(job: Job) -> Record:
+def recover_files(job: PairJob) -> Record:
     """The record of a pair; an error in its files becomes the record's `error`."""
     from warp_train.data.decoding import BadSample
 
@@ -65,7 +65,7 @@ def recover_files(job: Job) -> Record:
         return failure(job, f"{job.bent}: {type(error).__name__}: {error}")
 
 
-def _recover(job: Job) -> Record:
+def _recover(job: PairJob) -> Record:
     from warp_train.data.decoding import decode_pair
     from warp_train.registration.estimate import WORKING_SIDE, recover_lens
 
@@ -87,7 +87,7 @@ def _of_size(photo: Photo, size: tuple[int, ...]) -> Image:
     return np.asarray(picture.resize((width, height), kernel, box=photo.extent))
 
 
-def _line(job: Job, found: Recovery) -> Record:
+def _line(job: PairJob, found: Recovery) -> Record:
     line = {
         "image_id": job.image_id,
         "params": [float(f"{value:.9g}") for value in found.params],
@@ -100,7 +100,7 @@ def _line(job: Job, found: Recovery) -> Record:
     return line
 
 
-def _load() -> Callable[[Job], Record]:
+def _load() -> Callable[[PairJob], Record]:
     """Prepares a worker process and returns the function that it runs."""
     import cv2
 

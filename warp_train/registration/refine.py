@@ -49,7 +49,7 @@ class Light:
 
 
 @dataclass(frozen=True)
-class View:
+class Alignment:
     """The distorted photo read through a field; planes `[h, w]`, at the points of its frames."""
 
     placed: Placed
@@ -83,30 +83,30 @@ class Equations:
     """`[11]`."""
 
 
-def refine(frames: Frames, field: Field, steps: int) -> tuple[Field, View]:
+def refine(frames: Frames, field: Field, steps: int) -> tuple[Field, Alignment]:
     """The field after at most `steps` steps, and the pair read through it."""
-    view, damping = look(frames, field), _START_DAMPING
-    equations = normal_equations(frames, field, view)
+    alignment, damping = align(frames, field), _START_DAMPING
+    equations = normal_equations(frames, field, alignment)
     for _ in range(steps):
         damped = equations.normal + damping * np.diag(equations.normal.diagonal())
         moved = Field(field.values - np.linalg.solve(damped, equations.gradient))
-        after = look(frames, moved, view.light)
-        shift = np.hypot(after.placed.x - view.placed.x, after.placed.y - view.placed.y)
+        after = align(frames, moved, alignment.light)
+        shift = np.hypot(after.placed.x - alignment.placed.x, after.placed.y - alignment.placed.y)
         small = float(shift.mean()) * frames.geometry.unit_x < _SMALL_STEP
-        better = _cost(moved, after, view.noise) < _cost(field, view, view.noise)
+        better = _cost(moved, after, alignment.noise) < _cost(field, alignment, alignment.noise)
         if better:
             light = _balance(frames, after.read)
-            field, view, damping = moved, _compared(frames, after, light), damping / 10
+            field, alignment, damping = moved, _compared(frames, after, light), damping / 10
         else:
             damping *= 10
         if small or damping > _LARGEST_DAMPING:
             break
         if better:
-            equations = normal_equations(frames, field, view)
-    return field, view
+            equations = normal_equations(frames, field, alignment)
+    return field, alignment
 
 
-def look(frames: Frames, field: Field, light: Light | None = None) -> View:
+def align(frames: Frames, field: Field, light: Light | None = None) -> Alignment:
     """Reads the distorted photo through the field and compares it with the straight photo.
 
     Brightness is matched by `light`, or if None by gain and offset that are computed here.
@@ -118,29 +118,29 @@ def look(frames: Frames, field: Field, light: Light | None = None) -> View:
     planes = cv2.remap(frames.bent, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     read, across, down = (as_plane(plane) for plane in cv2.split(planes))
     light = light or _balance(frames, read)
-    return _compared(frames, View(placed, read, across, down, inside, light, read, 0.0), light)
+    return _compared(frames, Alignment(placed, read, across, down, inside, light, read, 0.0), light)
 
 
-def normal_equations(frames: Frames, field: Field, view: View) -> Equations:
+def normal_equations(frames: Frames, field: Field, alignment: Alignment) -> Equations:
     """The normal equations of the weighted least squares, linearised at a field."""
     columns = derivatives(
-        view.placed,
-        view.light.gain * view.across * np.float32(frames.geometry.unit_x),
-        view.light.gain * view.down * np.float32(frames.geometry.unit_y),
+        alignment.placed,
+        alignment.light.gain * alignment.across * np.float32(frames.geometry.unit_x),
+        alignment.light.gain * alignment.down * np.float32(frames.geometry.unit_y),
     )
     slopes = np.stack([column.ravel() for column in columns])
-    weighted = slopes * view.weight.ravel()
+    weighted = slopes * alignment.weight.ravel()
     pull = (field.values - _IDENTITY) / PRIOR**2
     return Equations(
         (weighted @ slopes.T).astype(np.float64) + np.diag(1 / PRIOR**2),
-        (weighted @ view.residual.ravel()).astype(np.float64) + pull,
+        (weighted @ alignment.residual.ravel()).astype(np.float64) + pull,
     )
 
 
-def correlation(frames: Frames, view: View) -> float:
+def correlation(frames: Frames, alignment: Alignment) -> float:
     """Normalised cross-correlation of both photos minus their local means; 0 without contrast."""
-    inside = view.inside > 0
-    read, straight = (plane - surroundings(plane)[0] for plane in (view.read, frames.straight))
+    inside = alignment.inside > 0
+    read, straight = (plane - surroundings(plane)[0] for plane in (alignment.read, frames.straight))
     pair = np.stack([read[inside], straight[inside]])
     if pair.size == 0 or pair.std(axis=1).min() < _LEAST_NOISE:
         return 0.0
@@ -154,21 +154,25 @@ def _balance(frames: Frames, read: Plane) -> Light:
     return Light(gain, target - gain * mean)
 
 
-def _compared(frames: Frames, view: View, light: Light) -> View:
-    """The view with another gain and offset: its residual and noise are computed again."""
-    residual = as_plane((light.gain * view.read + light.offset - frames.straight) * view.inside)
-    return replace(view, light=light, residual=residual, noise=_noise(residual, view.inside))
+def _compared(frames: Frames, alignment: Alignment, light: Light) -> Alignment:
+    """The alignment with another gain and offset: its residual and noise are computed again."""
+    residual = as_plane(
+        (light.gain * alignment.read + light.offset - frames.straight) * alignment.inside
+    )
+    return replace(
+        alignment, light=light, residual=residual, noise=_noise(residual, alignment.inside)
+    )
 
 
-def _cost(field: Field, view: View, noise: float) -> float:
+def _cost(field: Field, alignment: Alignment, noise: float) -> float:
     """Cauchy's loss of the residuals and the prior's.
 
     The first is a mean over the pixels inside: a field that reads fewer of them gains nothing.
     """
-    size = view.residual * np.float32(1 / (_CAUCHY * noise))
+    size = alignment.residual * np.float32(1 / (_CAUCHY * noise))
     data = float(np.log1p(size * size).sum()) * _CAUCHY**2 / 2
     pull = float(np.square((field.values - _IDENTITY) / PRIOR).sum()) / 2
-    return data / max(float(view.inside.sum()), 1.0) + pull / view.inside.size
+    return data / max(float(alignment.inside.sum()), 1.0) + pull / alignment.inside.size
 
 
 def _noise(residual: Plane, inside: Plane) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from warp_train.data.decoding import Photo, decode_image, decode_pair
-from warp_train.data.frames import cover_sides, fit_image, fit_lens, fit_ratio, is_across
+from warp_train.data.frames import cover_sides, fit_image, fit_ratio, is_across, lens_in_frame
 from warp_train.data.sources.files import Item
 from warp_train.data.sources.manifest import PairItem
 from warp_train.photos.pixels import Image
@@ -36,7 +36,7 @@ def _pair(item: PairItem, size: tuple[int, int]) -> Encoded:
     same pixels as without a cache."""
     source, target = decode_pair(item.input, item.target, *cover_sides(size))
     upright = size[::-1] if is_across(source.full_size, size) else size
-    params = fit_lens(item.params, source.full_size, upright)
+    params = lens_in_frame(item.params, source.full_size, upright)
     bent, straight = (fit_image(p.pixels, upright, p.extent) for p in (source, target))
     files = {"input.ppm": _written(bent, "PPM"), "target.ppm": _written(straight, "PPM")}
     known = None if np.isnan(params).any() else params.tolist()

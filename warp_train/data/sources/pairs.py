@@ -17,9 +17,9 @@ from warp_train.data.decoding import decode_pair
 from warp_train.data.frames import (
     cover_sides,
     fit_image,
-    fit_lens,
     fit_ratio,
     is_across,
+    lens_in_frame,
     mirror_image,
     mirror_lens,
     turn_image,
@@ -83,7 +83,7 @@ class Pairs(FileSource[PairItem]):
         across = is_across(source.full_size, self.size)
         size = (self.size[1], self.size[0]) if across else self.size
         frames = [fit_image(photo.pixels, size, photo.extent) for photo in (source, target)]
-        params = fit_lens(item.params, source.full_size, size)
+        params = lens_in_frame(item.params, source.full_size, size)
         if across:
             frames, params = [turn_image(frame) for frame in frames], turn_lens(params)
         rng = np.random.default_rng((self.seed, _SALT, *key))

@@ -140,7 +140,7 @@ class Photos(FileSource[Item]):
         return {**sample, "target_grid": grid, "target_params": unknown}
 
 
-class Crop(NamedTuple):
+class CropBox(NamedTuple):
     """The frame's pixel (x, y) is at `(x, y) · scale + (left, top)` in the photo.
 
     Positions are in photo pixels. As in Pillow, the photo's outer edges are at 0 and W.
@@ -153,7 +153,7 @@ class Crop(NamedTuple):
 
 def choose_crop(
     rng: np.random.Generator, photo: Image, inverse: Points, size: tuple[int, int]
-) -> Crop | None:
+) -> CropBox | None:
     """A random crop that contains all positions that the straight and the bent frame are read at;
     None if the photo is too small."""
     left, top, right, bottom = reach_of(inverse, size)
@@ -165,10 +165,12 @@ def choose_crop(
     scale = max(rng.uniform(_TIGHTEST_CROP, 1) * largest, min(largest, 1.0))
     x0 = rng.uniform(0, 1) * max(0.0, width - wide * scale)
     y0 = rng.uniform(0, 1) * max(0.0, height - tall * scale)
-    return Crop(scale, x0 + (_MARGIN - left) * scale, y0 + (_MARGIN - top) * scale)
+    return CropBox(scale, x0 + (_MARGIN - left) * scale, y0 + (_MARGIN - top) * scale)
 
 
-def render(photo: Image, crop: Crop, inverse: Points, size: tuple[int, int]) -> tuple[Image, Image]:
+def render(
+    photo: Image, crop: CropBox, inverse: Points, size: tuple[int, int]
+) -> tuple[Image, Image]:
     """The straight and the bent frame, both read from the photo with the same filter."""
     if crop.scale <= _SUPERSAMPLING:
         canvas = np.ascontiguousarray(photo)
