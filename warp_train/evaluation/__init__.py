@@ -1,1 +1,1 @@
-"""What a trained model is worth: on photo pairs, and on photos of chessboards."""
+"""Measures trained models on photo pairs and on photos of chessboards."""

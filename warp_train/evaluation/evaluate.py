@@ -1,4 +1,4 @@
-"""Measures a model over photo pairs, at their full resolution, against what it has to beat."""
+"""Measures a model on photo pairs at full resolution, beside identity and a fixed warp."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PHOTOS_WORTH_A_WORKER = 12
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, and what could not be."""
+    """The measured pairs, the pairs that could not be read, and the totals."""
 
     photos: list[PhotoResult]
     failed: list[FailedPhoto]
     model_hash: str
     totals: Totals
     tiers: dict[str, Totals]
-    """By the manifest's `tier`, in the order of the names; empty where it has none."""
+    """By the manifest's `tier`, in the order of the names; empty if it has none."""
 
     def to_json(self) -> dict[str, Any]:
         """The totals, then the photos one by one."""
@@ -109,7 +109,7 @@ def evaluate(
 
 
 def tier_of(item: PairItem) -> str | None:
-    """The pair's `tier`; None where the manifest does not say."""
+    """The pair's `tier`; None if the manifest has none."""
     tier = item.extra.get("tier", "")
     return (f"{tier:g}" if isinstance(tier, float) else tier) or None
 

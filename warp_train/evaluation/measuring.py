@@ -1,4 +1,4 @@
-"""What warps make of one photo pair: the part of `evaluate` that worker processes do."""
+"""Measures warps on one photo pair: the part of `evaluate` that runs in worker processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Figures(Score):
     """The proxy score of a photo after one warp, and the figures of the warp itself."""
 
     epe_px: float | None
-    """Mean end-point error in pixels of the photo; None where the exact warp is unknown."""
+    """Mean end-point error in pixels of the photo; None if the exact warp is unknown."""
     negative_det_pct: float
     """Share of folded pixel cells, in percent."""
     oob_ratio: float
@@ -38,7 +38,7 @@ class Figures(Score):
 
 @dataclass(frozen=True)
 class Task:
-    """A pair and the warp that the model corrects it with. Arrays: it travels between processes."""
+    """A pair and the warp to apply to it, as arrays that can be sent to another process."""
 
     item: PairItem
     params: Array
@@ -66,7 +66,7 @@ class PhotoResult:
     """None: there is no fixed warp, or the exact one is unknown."""
 
     def figures(self, row: Literal["identity", "model"]) -> Figures:
-        """Those of a row that every photo has."""
+        """The figures of a row that exists for every photo."""
         figures = self.rows[row]
         assert figures is not None
         return figures
@@ -85,7 +85,7 @@ def failed_photo(item: PairItem, reason: str) -> FailedPhoto:
 
 
 def printable(text: str) -> str:
-    """Text that can be written as UTF-8: names of files may hold bytes that are no characters."""
+    """Text that can be written as UTF-8: file names may contain bytes that are no characters."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -148,7 +148,7 @@ def apply_warp(photo: Image, grid: Tensor) -> Image:
 
 
 def corrected(task: Task, photo: Image) -> Image:
-    """The photo as the model corrects it."""
+    """The photo, corrected with the warp of the task."""
     return apply_warp(photo, _grid(task.warp, *photo.shape[:2]))
 
 

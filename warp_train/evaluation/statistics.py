@@ -40,14 +40,14 @@ class Gap(TypedDict):
 
 
 class GapInterval(TypedDict):
-    """95 % intervals of the two shares; None where there are too few groups to tell."""
+    """95 % intervals of the two shares; None if there are too few groups."""
 
     total_score: Interval | None
     epe_px: Interval | None
 
 
 class Totals(TypedDict):
-    """All that is said of a set of photos."""
+    """The totals of a set of photos."""
 
     photos: int
     groups: int
@@ -98,7 +98,7 @@ def row_totals(photos: Sequence[PhotoResult], row: RowName) -> RowTotals | None:
 
 
 def gap_closed(gains: Array) -> float | None:
-    """Mean gain over mean room, of `[N, 2]` (gain, room); None where there is no room."""
+    """Mean gain over mean room, of `[N, 2]` (gain, room); None if there is no room."""
     gain, room = gains.sum(0)
     return float(gain / room) if room > 0 else None
 
@@ -116,8 +116,7 @@ def bootstrap_interval(
         groups: the group of each photo.
 
     Returns:
-        (low, high); None for fewer than two groups, which say nothing about others, or where
-        there is no room in any draw.
+        (low, high); None with fewer than two groups, or if there is no room in any draw.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:

@@ -1,8 +1,8 @@
-"""How straight photos of chessboards become: a measure that needs no ground truth.
+"""Measures how straight a model makes photos of chessboards. No ground truth is needed.
 
-The inner corners of a flat board lie on straight lines, from wherever it is photographed; only a
-lens bends them. Corners are found in the photo as it is and moved by the warp, so that what is
-measured is the warp and not how well a resampled corner can be found.
+The inner corners of a flat board lie on straight lines in a photo from any position; only a lens
+bends these lines. Corners are found in the original photo and then moved by the warp. The result
+therefore does not depend on how well a corner can be found in a resampled photo.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a trained model does to photos: predict, check, correct, measure, hand on as numbers."""
+"""Applies trained models to photos: prediction, safety check, crop, resampling, files."""

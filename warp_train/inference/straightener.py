@@ -63,7 +63,7 @@ class Straightened:
 
     @property
     def params(self) -> tuple[float, ...]:
-        """The eight numbers of the applied lens, in the order of `warp_train.geometry.PARAM_NAMES`."""
+        """The eight numbers of the applied lens, in the order of `geometry.PARAM_NAMES`."""
         return tuple(self.warp.params.tolist())
 
 

@@ -49,9 +49,11 @@ _LIMITS = """\
 
 - It corrects what a lens does: no perspective, no rolling shutter, no stitched panorama.
 - Lenses beyond the bounds below are corrected in part. A fisheye is beyond them.
-- It reads the lens off lines and texture; on a photo without any (a sky, a wall) it guesses.
-- A warp that would fold or leave the photo is refused by `warp-train`, which then falls back to a
-  tamer one. Code that uses the network's numbers directly has to check them itself.
+- It estimates the lens from lines and texture; for a photo without any (a sky, a wall) the
+  prediction is a guess.
+- `warp-train` and `Straightener` refuse a warp that folds or reads far outside the photo, or whose
+  expected error is large, and apply a weaker warp or none. Code that uses the network's output
+  directly must make these checks itself.
 """
 
 
@@ -63,13 +65,13 @@ def model_card(
     license_id: str | None = None,
     repo_id: str | None = None,
 ) -> str:
-    """The card of a model, Markdown under a YAML header. Whatever is told stays inert in it.
+    """The card of a model, Markdown under a YAML header. Markup in the arguments has no effect.
 
     Args:
         description: as `config.json` holds it.
         recipe: the text of a run's `recipe.yaml`. It names the run's folders; look before sharing.
         summary: the contents of a run's `summary.json`.
-        license_id: the hub's identifier of a licence, as `apache-2.0`; None says nothing about it.
+        license_id: the hub's identifier of a licence, as `apache-2.0`; None: the card names none.
         repo_id: where it will lie, for the examples.
 
     Raises:
@@ -119,7 +121,7 @@ def _about(description: Mapping[str, Any]) -> str:
 
 
 def _scores(summary: Mapping[str, Any]) -> str:
-    """One row each for identity, fixed warp and the stages; what is no number is a dash."""
+    """A row for identity, fixed warp and each stage; a dash for what is not a number."""
     stages = summary.get("stages")
     rows = {
         "identity (doing nothing)": summary.get("identity"),
