@@ -106,7 +106,7 @@ BROKEN = {
     ),
     "key written twice": (
         STAGE1 + "optim: {lr: 1e-3}\ntrain: {epochs: 1}\noptim: {lr: 1e-4}\n",
-        ["r.yaml:4: optim: the key is there twice"],
+        ["r.yaml:4: optim: this key occurs twice"],
     ),
     "YAML syntax": (STAGE1 + "optim: [1, 2\ntrain: {\n", ["r.yaml:3: not valid YAML"]),
     "tabs": (STAGE1 + "optim:\n\tlr: 1\n", ["r.yaml:3: not valid YAML"]),
@@ -138,7 +138,7 @@ BROKEN = {
     "stage of a chain without a stage": ("stages:\n- {seed: 1}\n", ["r.yaml:2: stage: this key"]),
     "same stage twice": (
         "stages:\n- stage: stage1_param_only\n- stage: stage1_param_only\n",
-        ["r.yaml: stages: two stages are called stage1_param_only"],
+        ["r.yaml: stages: two stages have the run_name stage1_param_only"],
     ),
     "chain in a chain": ("stages:\n- {stages: [base.yaml]}\n", ["r.yaml:2: stages", "chain"]),
     "stage of the whole chain": (
@@ -178,8 +178,8 @@ OVERRIDES = {
     "no YAML": ("data.size=[1,", ["data.size: not valid YAML"]),
     "no value": ("train.epochs=", ["train.epochs: nothing", "whole number"]),
     "below a scalar": ("optim.lr.x=1", ["optim.lr", "a number"]),
-    "extends": ("extends=base.yaml", ["extends: only a recipe file"]),
-    "stages": ("stages=[a.yaml]", ["stages: only a recipe file"]),
+    "extends": ("extends=base.yaml", ["extends: only allowed in a recipe file"]),
+    "stages": ("stages=[a.yaml]", ["stages: only allowed in a recipe file"]),
     "another stage's loss": ("loss.flow_mag_weight=1", ["loss.flow_mag_weight: 1", "stage1_param"]),
 }
 

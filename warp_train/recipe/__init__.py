@@ -1,4 +1,4 @@
-"""Recipes: from YAML files to typed, frozen, checked objects. Imports no torch."""
+"""Recipes: YAML files become typed, frozen, validated objects. Imports no torch."""
 
 from warp_train.recipe.resolving import dump_recipe, load_recipe
 from warp_train.recipe.schema import Chain, Recipe, recipe_schema, recipe_warnings

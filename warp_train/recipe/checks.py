@@ -1,4 +1,4 @@
-"""What two sections of a recipe must agree on."""
+"""Checks of keys in different sections that must be consistent."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -12,7 +12,7 @@ Stage = Literal["stage1_param_only", "stage2_hybrid", "stage3_finetune"]
 RESIDUAL_WEIGHTS = ("flow_tv_weight", "flow_mag_weight", "flow_curv_weight", "jacobian_weight")
 
 Conflict = tuple[tuple[str, ...], str]
-"""The key to change, and what is wrong with it."""
+"""The path of the key to change, and the message without that key."""
 
 
 def conflicts(
@@ -23,16 +23,17 @@ def conflicts(
     scheduler: SchedulerConfig,
     validation: ValidationConfig,
 ) -> Iterator[Conflict]:
-    """Everything in a recipe that contradicts another of its sections."""
+    """The contradictions between a recipe's sections, one after the other."""
     yield from _losses_of_another_stage(stage, loss)
     if model.pretrained and model.backbone == "tiny":
         message = (
-            "true is not allowed with model.backbone tiny (resnet34 and resnet50 have weights)"
+            "true is not allowed with model.backbone tiny (only resnet34 and resnet50 have"
+            " pretrained weights)"
         )
         yield ("model", "pretrained"), message
     if stage == "stage1_param_only" and optim.residual_lr is not None:
         message = f"{optim.residual_lr:g} is not allowed in stage1_param_only (must be null)"
-        yield ("optim", "residual_lr"), f"{message}, which has no residual flow"
+        yield ("optim", "residual_lr"), f"{message}, since that stage has no residual flow"
     lr, min_lr = optim.lr, scheduler.min_lr
     if min_lr > lr:
         yield ("scheduler", "min_lr"), f"{min_lr:g} is not allowed (must be <= optim.lr, {lr:g})"
@@ -46,13 +47,13 @@ def _losses_of_another_stage(stage: Stage, loss: LossConfig) -> Iterator[Conflic
         for name, weight in weights.items():
             if weight > 0:
                 message = (
-                    f"{weight:g} is not allowed in stage1_param_only, which has no residual flow"
-                    " (must be 0)"
+                    f"{weight:g} is not allowed in stage1_param_only (must be 0), since that stage"
+                    " has no residual flow"
                 )
                 yield ("loss", name), message
     elif weights["flow_tv_weight"] == weights["flow_mag_weight"] == 0:
         message = (
-            f"{stage} needs flow_tv_weight or flow_mag_weight > 0 (0.05 and 0.02 are usual);"
-            " nothing else keeps the residual flow smooth and small"
+            f"{stage} needs flow_tv_weight or flow_mag_weight > 0 (0.05 and 0.02 are usual),"
+            " which keep the residual flow smooth and small"
         )
         yield ("loss",), message

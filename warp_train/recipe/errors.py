@@ -1,4 +1,4 @@
-"""What pydantic says about a recipe, in one line: file, key, value, what is allowed."""
+"""Pydantic's validation errors as one line: file, key, value, and the allowed values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MUST = {
     "less_than_equal": "<= {le:g}",
     "literal_error": "{expected}",
 }
-_ABOUT_SECTIONS = ("value_error", "recipe_key")
+_SECTION_ERRORS = ("value_error", "recipe_key")
 _PATTERNS = {
     MODULE_FUNCTION: "`module:function`",
     RUN_NAME: "letters, digits and . _ + - only, since it names a folder",
@@ -46,7 +46,7 @@ _PATTERNS = {
 
 
 def keys_of(model: Any) -> dict[str, Any]:
-    """Keys of a section as a recipe spells them, with the type of each; empty for other types."""
+    """The keys of a section, spelled as in recipes, with their types; empty for other types."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         return {f.alias or name: f.annotation for name, f in model.model_fields.items()}
     if dataclasses.is_dataclass(model):
@@ -56,18 +56,18 @@ def keys_of(model: Any) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, document: Document, model: type[BaseModel]) -> str:
-    """One line for the first problem, and the keys of the others.
+    """One line that explains the first problem and lists the keys of the others.
 
     Args:
-        error: what validating `document` as a `model` raised.
-        document: tells where each value was written, and how.
-        model: the type at the top of the document.
+        error: the error that the validation of `document` as a `model` has raised.
+        document: the recipe, with the origin of each value.
+        model: the type of the complete document.
     """
     problems = error.errors(include_url=False)
     paths = [_path(problem) for problem in problems]
-    # A section is put together from several files: only the recipe as a whole can be named.
-    whole = bool(keys_of(_type_at(paths[0], model))) and problems[0]["type"] in _ABOUT_SECTIONS
-    where = document.origin(() if whole else paths[0]).where
+    # A section may be merged from several files, so its error names the recipe without a line.
+    is_section = bool(keys_of(_type_at(paths[0], model))) and problems[0]["type"] in _SECTION_ERRORS
+    where = document.origin(() if is_section else paths[0]).where
     line = f"{where}: {_problem(problems[0], paths[0], document, model)}"
     others = ", ".join(_dotted(path) for path in paths[1:])
     return f"{line} (and {len(problems) - 1} more: {others})" if others else line
@@ -100,7 +100,7 @@ def _problem(problem: Any, path: KeyPath, document: Document, model: type[BaseMo
 
 
 def _known_keys(path: KeyPath, model: type[BaseModel]) -> str:
-    """The nearest key to an unknown one, here or in another section, and all that are allowed."""
+    """The nearest key to an unknown one, in its section or another, and all allowed keys."""
     allowed, wrong = list(keys_of(_type_at(path[:-1], model))), str(path[-1])
     near = difflib.get_close_matches(wrong, allowed, 1) or [
         dotted for dotted in _all_keys(model) if dotted.split(".")[-1] == wrong

@@ -1,7 +1,7 @@
-"""From recipe files to resolved documents: `extends`, chains of stages, overrides.
+"""Recipe files become resolved documents: `extends`, chains of stages, overrides.
 
-A document still is what was written: plain values, each with its origin. `warp_train.recipe` types
-and checks it.
+A document contains plain values, each with its origin, that are not validated yet;
+`warp_train.recipe.resolving` validates them.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ class Document:
     origins: dict[KeyPath, Origin] = field(default_factory=dict)
 
     def under(self, over: Document) -> Document:
-        """This document with `over` laid over it: mappings merge, everything else is replaced."""
+        """This document overridden by `over`: mappings are merged, other values replaced."""
         return Document(_merge(self.values, over.values), {**self.origins, **over.origins})
 
     def without(self, *keys: str) -> Document:
-        """This document less some of its top keys."""
+        """This document without some of its top-level keys."""
         values = {key: value for key, value in self.values.items() if key not in keys}
         return Document(values, {p: o for p, o in self.origins.items() if p[:1] not in _tops(keys)})
 
     def only(self, *keys: str) -> Document:
-        """This document's `keys`, where it has them."""
+        """This document with only those of its top-level keys that are in `keys`."""
         return self.without(*(key for key in self.values if key not in keys))
 
     def origin(self, path: KeyPath) -> Origin:
-        """Origin of the value at `path`, or of the nearest mapping around it."""
+        """Origin of the value at `path`, or of the innermost mapping around it that has one."""
         while path not in self.origins:
             path = path[:-1]
         return self.origins[path]
@@ -47,31 +47,34 @@ class Document:
 
 @dataclass(frozen=True)
 class StageEntry:
-    """One stage of a chain, in the two layers that the chain's shared sections lie between."""
+    """One stage of a chain. The chain's shared sections override `base`, and `own` overrides
+    both."""
 
     name: str
+    """The stage's default run name, from the name of its file."""
     base: Document
+    """The recipe that the stage extends."""
     own: Document
+    """The keys that the chain's entry itself contains."""
 
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A recipe file with everything that it extends.
-
-    `document` is the recipe, or what a chain shares among its stages; `stages` is None unless the
-    file is a chain.
-    """
+    """A recipe file, merged with the files that it extends."""
 
     path: Path
     document: Document
+    """The recipe, or the sections that a chain's stages share."""
     stages: tuple[StageEntry, ...] | None
+    """The stages of a chain; None for the recipe of a single stage."""
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
-    """Reads a recipe and what it extends.
+    """Reads a recipe and the files that it extends.
 
     Raises:
-        WarpTrainError: a file is missing, is no text, no YAML or no mapping, or extends itself.
+        WarpTrainError: a file is missing, is not text, not YAML or not a mapping, or extends
+            itself.
     """
     return _read(path, ())
 
@@ -79,12 +82,12 @@ def read_recipe_file(path: Path) -> RecipeFile:
 def overrides_document(
     path: Path, overrides: Iterable[str], literals: Mapping[str, str | None]
 ) -> Document:
-    """The document that the command line lays over a recipe.
+    """The document of the command line's overrides.
 
     Args:
-        path: the recipe, for errors.
-        overrides: `key.sub=value`, the value in YAML; the later wins.
-        literals: top keys whose value is taken as it is, where it is not None.
+        path: the recipe, for error messages.
+        overrides: `key.sub=value`, the value in YAML; later ones replace earlier ones.
+        literals: values of top-level keys, which are not parsed as YAML; None: not overridden.
     """
     where = f"{path} (command line)"
     document = Document()
@@ -93,7 +96,7 @@ def overrides_document(
         value, origins = parse_yaml(text, f"{where}: {dotted}", numbered=False)
         steps = tuple(dotted.split("."))
         if steps[0] in ("stages", "extends"):
-            raise WarpTrainError(f"{where}: {dotted}: only a recipe file can say this")
+            raise WarpTrainError(f"{where}: {dotted}: only allowed in a recipe file")
         around = {steps[:i]: f"{'.'.join(steps[i:])}={text}" for i in range(1, len(steps))}
         written = around | {(*steps, *path_): origin.text for path_, origin in origins.items()}
         origins = {key: Origin(where, shown) for key, shown in written.items()}
@@ -116,7 +119,7 @@ def _read(path: Path, trail: tuple[Path, ...]) -> RecipeFile:
 
 
 def _extended(document: Document, path: Path, trail: tuple[Path, ...]) -> RecipeFile | None:
-    """What `document`, which stands in the file `path`, extends."""
+    """The recipe that `document`, from the file `path`, extends; None if it extends none."""
     if "extends" not in document.values:
         return None
     where, text = document.origin(("extends",))
@@ -150,17 +153,20 @@ def _stage_entry(own: Document, entry: Any, path: Path, trail: tuple[Path, ...])
         target = _sibling(entry, path, f"{where}: stages: {text}")
         base, name, own = _read(target, trail), target.stem, Document()
     if "stages" in own.values or (base and base.stages):
-        raise WarpTrainError(f"{where}: stages: {text}: a chain cannot stand in a chain")
+        raise WarpTrainError(f"{where}: stages: {text}: a chain must not contain another chain")
     return StageEntry(folder_name(name), base.document if base else Document(), own)
 
 
 def folder_name(stem: str) -> str:
-    """A run name made of a file's name: blanks and the like become dashes."""
+    """A run name made from a file name: blanks and other special characters become dashes."""
     return re.sub(r"[^\w.+-]+", "-", stem).strip("-.") or "run"
 
 
 def _sibling(value: Any, path: Path, mention: str) -> Path:
-    """The file that `value` names, relative to the folder of `path`."""
+    """The file with the path `value`, relative to the folder of `path`.
+
+    Raises WarpTrainError, whose message starts with `mention`, if there is no such file.
+    """
     if not isinstance(value, str) or not value:
         raise WarpTrainError(f"{mention}: must be the path of a recipe")
     target = Path(os.path.normpath(path.parent / value))
@@ -180,7 +186,7 @@ def _read_document(path: Path) -> Document:
         raise WarpTrainError(f"{path}: not a text file in UTF-8") from error
     values, origins = parse_yaml(text, str(path))
     if values is None:
-        raise WarpTrainError(f"{path}: the file is empty; a recipe says at least its `stage`")
+        raise WarpTrainError(f"{path}: the file is empty; a recipe needs at least `stage: NAME`")
     if not isinstance(values, dict):
         raise WarpTrainError(f"{origins[()].where}: {origins[()].text}: must be `key: value` lines")
     origins[()] = Origin(str(path), "")
@@ -190,7 +196,7 @@ def _read_document(path: Path) -> Document:
 def _holds(test: Callable[[], bool]) -> bool:
     try:
         return test()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
@@ -201,7 +207,7 @@ def _why_no_file(path: Path) -> str:
 
 
 def _similar(path: Path) -> str:
-    """A hint at the recipe beside a missing one whose name is nearest."""
+    """A hint at the recipe in the same folder whose name is most similar to a missing one's."""
     try:
         names = [entry.name for entry in path.parent.glob("*.y*ml")]
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""From recipe files and overrides to typed recipes, and back to YAML.
+"""Recipe files and overrides become typed recipes, and recipes become YAML.
 
 recipe = load_recipe("recipes/stage1_param_only.yaml", ["train.epochs=3"])
 """
@@ -29,7 +29,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 class _ChainHeader(Section):
-    """What a chain says about itself, not about its stages."""
+    """The keys of a chain that are not for its stages."""
 
     run_name: RunName
     output_dir: Path = Field(
@@ -44,16 +44,17 @@ def load_recipe(
     run_name: str | None = None,
     init_from: str | None = None,
 ) -> Recipe | Chain:
-    """Reads, resolves, types and checks a recipe.
+    """Reads, resolves and validates a recipe.
 
     Args:
         path: YAML file of a stage or of a chain.
-        overrides: `key.sub=value` in YAML, laid over the file, or every stage of a chain.
-        run_name: replaces `run_name`; a chain's own, not its stages'.
-        init_from: replaces `init_from`; in a chain the first stage's.
+        overrides: `key.sub=value` in YAML; they replace values of the file, for a chain in every
+            stage.
+        run_name: replaces `run_name`; for a chain, the chain's and not its stages'.
+        init_from: replaces `init_from`; for a chain, that of the first stage.
 
     Raises:
-        WarpTrainError: one line that names file, key, value and what is allowed.
+        WarpTrainError: one line that names the file, the key, the value and the allowed values.
     """
     file = read_recipe_file(Path(path))
     literals = {"run_name": run_name, "init_from": init_from}
@@ -64,7 +65,7 @@ def load_recipe(
 
 
 def dump_recipe(recipe: Recipe | Chain) -> str:
-    """YAML with every key in it, that `load_recipe` reads back as an equal recipe."""
+    """YAML that contains every key; `load_recipe` returns an equal recipe for it."""
     if isinstance(recipe, Recipe):
         return dump_yaml(_plain(recipe))
     header = {"run_name": recipe.run_name, "output_dir": str(recipe.output_dir)}
@@ -87,7 +88,7 @@ def _recipe(document: Document, default_name: str) -> Recipe:
 def _typed(document: Document, model: type[SectionT]) -> SectionT:
     values = _without_empty_sections(document.values, model)
     try:
-        # As JSON, because strict means: a list may be a tuple and text a path, but "8" no number.
+        # Pydantic's strict mode converts JSON lists to tuples and text to paths, but not "8" to 8.
         return model.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise WarpTrainError(explain(error, document, model)) from error
@@ -108,8 +109,8 @@ def _chain(file: RecipeFile, over: Document) -> Chain:
     stage_key = file.document.under(over).only("stage")
     if stage_key.values:
         raise WarpTrainError(
-            f"{stage_key.origin(('stage',)).where}: stage: not allowed in a chain, whose stages"
-            " each say their own"
+            f"{stage_key.origin(('stage',)).where}: stage: not allowed in a chain (set it in each"
+            " of its stages)"
         )
     top = file.document.under(over).only("run_name", "output_dir")
     named = Document({"run_name": folder_name(file.path.stem)}, {(): top.origin(())}).under(top)
@@ -124,11 +125,12 @@ def _chain(file: RecipeFile, over: Document) -> Chain:
         if number and stage.init_from:
             raise WarpTrainError(
                 f"{document.origin(('init_from',)).where}: init_from: {stage.init_from} is not"
-                f" allowed in stage {number + 1} of a chain (it starts from the stage before)"
+                f" allowed in stage {number + 1} of a chain (it starts from the previous stage)"
             )
         if name in [other.run_name for other in stages]:
             raise WarpTrainError(
-                f"{file.path}: stages: two stages are called {stage.run_name} (set run_name)"
+                f"{file.path}: stages: two stages have the run_name {stage.run_name} (set another"
+                " in one of them)"
             )
         update = {"run_name": name, "output_dir": header.output_dir}
         stages.append(stage.model_copy(update=update))

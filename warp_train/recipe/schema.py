@@ -1,7 +1,7 @@
 """The typed recipe: every section is frozen and strict.
 
-The docstring under a key is its documentation, also in the JSON schema that editors complete keys
-from.
+The docstring under a key is its documentation. It is also part of the JSON schema, from which
+editors complete keys.
 """
 
 from __future__ import annotations
@@ -39,39 +39,40 @@ class Recipe(Section):
     """One stage of training."""
 
     stage: Stage
-    """What is trained: `stage1_param_only` the lens alone; `stage2_hybrid` the lens and a small
-    smooth residual flow; `stage3_finetune` the same at lower rates."""
+    """What is trained. `stage1_param_only`: the lens alone; `stage2_hybrid`: the lens and a small
+    smooth residual flow; `stage3_finetune`: the same, usually at lower learning rates."""
     run_name: RunName
-    """Names the run's folder. Default: the recipe file's name."""
+    """Name of the run's folder. Default: the recipe file's name."""
     init_from: Annotated[str, Field(min_length=1)] | None = None
-    """Run folder or checkpoint folder whose weights the stage starts from; null: from scratch. In a
-    chain it is for the first stage."""
+    """Run folder or checkpoint folder with the initial weights; null: the stage starts from
+    scratch. In a chain, it applies to the first stage."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Fixes initial weights, sample order and every drawn sample, 0 ... 2^32 - 1."""
+    """Determines the initial weights, the sample order and every random choice about a sample,
+    0 ... 2^32 - 1."""
     output_dir: Path = Field(default=Path("outputs/runs"), validate_default=False)
-    """Folder of the run folders, relative to the working directory."""
+    """Parent folder of the run folders, relative to the working directory."""
     model: ModelConfig = ModelConfig()
-    """Which network, and how far its lens and residual may go."""
+    """The network, and the bounds of its lens and residual flow."""
     loss: LossConfig = LossConfig()
-    """What a good correction is: the weight of each term."""
+    """The weight of each term of the loss."""
     data: DataConfig = DataConfig()
-    """Where samples come from, and at which size the network sees them."""
+    """The source of the samples, and the size of the training frames."""
     optim: OptimConfig = OptimConfig()
     """The optimizer."""
     scheduler: SchedulerConfig = SchedulerConfig()
-    """How the learning rate moves."""
+    """The learning-rate schedule."""
     train: TrainConfig = TrainConfig()
-    """How long, how much at once, on what."""
+    """Duration, batch size, precision and device of training."""
     validation: ValidationConfig = Field(default=ValidationConfig(), alias="validate")
     """When to validate, and which checkpoint is the best."""
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """When to save, and how much to keep."""
+    """When to save, and how many checkpoints to keep."""
     guardrails: GuardrailsConfig = GuardrailsConfig()
-    """When to warn that a run goes astray."""
+    """Limits beyond which a run prints warnings."""
     tracking: TrackingConfig = TrackingConfig()
     """W&B, TensorBoard and pictures."""
     warp: WarpConfig = WarpConfig()
-    """Who applies the warp, and how pixels are read."""
+    """The implementation of the warp, and how pixels are read."""
     proxy: ProxyConfig = ProxyConfig()
     """The optional score of validation pictures."""
 
@@ -92,24 +93,25 @@ class Recipe(Section):
 
 @dataclass(frozen=True)
 class Chain:
-    """Stages that are trained one after the other, each from the best weights of the one before.
+    """Stages that are trained in order, each from the best weights of the previous one.
 
-    A stage's own `run_name` starts with the chain's, so that `stages` are ready to run.
+    In `stages`, each stage's `run_name` already starts with the chain's.
     """
 
     run_name: str
     output_dir: Path
     stages: tuple[Recipe, ...]
     path: Path = field(compare=False)
+    """The recipe file of the chain."""
 
 
 def recipe_warnings(recipe: Recipe | Chain) -> list[str]:
-    """One line for each thing that is allowed but seldom meant."""
+    """One line for each setting that is allowed but probably a mistake."""
     if isinstance(recipe, Chain) or recipe.stage == "stage1_param_only" or recipe.init_from:
         return []
     return [
-        f"{recipe.stage} starts from scratch: `init_from` names no run of the stage before"
-        " (--init-from RUN sets it)"
+        f"{recipe.stage} starts from scratch; set `init_from` to a run of the previous stage to"
+        " start from its weights"
     ]
 
 
@@ -120,7 +122,7 @@ def recipe_schema() -> dict[str, Any]:
     properties = schema["properties"]
     properties["extends"] = {
         "type": "string",
-        "description": "Another recipe, relative to this file, that this one changes.",
+        "description": "Path, relative to this file, of the recipe that this one is based on.",
     }
     stage = {key: {"$ref": f"#/properties/{key}"} for key in properties}
     schema["$defs"]["Stage"] = {
@@ -132,7 +134,7 @@ def recipe_schema() -> dict[str, Any]:
         "type": "array",
         "minItems": 1,
         "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/Stage"}]},
-        "description": "Makes the recipe a chain: recipes, or their sections, in training order. "
-        "Other sections beside it apply to every stage.",
+        "description": "Makes the recipe a chain: paths of recipes, or their contents, in training "
+        "order. The recipe's other sections apply to every stage.",
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

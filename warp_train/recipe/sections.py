@@ -1,4 +1,4 @@
-"""The sections of a recipe that steer training; `model`, `loss` and `data` live with their code."""
+"""A recipe's sections for training. `model`, `loss` and `data` are defined beside their code."""
 
 from __future__ import annotations
 
@@ -17,40 +17,42 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimConfig(Section):
-    """The optimizer: how large a step each batch takes."""
+    """The optimizer and its learning rates."""
 
     name: Literal["adamw"] = "adamw"
     """The optimizer."""
     lr: Positive = 2e-4
-    """Peak learning rate, > 0. Too high: the loss jumps or turns non-finite; too low: it crawls.
-    Multiply it by about sqrt(n) for an n times larger global batch."""
+    """Peak learning rate, > 0. If it is too high, the loss jumps or becomes non-finite; if it is
+    too low, the loss falls slowly. Multiply it by about sqrt(n) for an n times larger global
+    batch."""
     residual_lr: Positive | None = None
-    """Peak learning rate of the residual head, > 0. Where stage 2 begins it is new, and may learn
-    ten times as fast as what stage 1 has trained. null: `lr`."""
+    """Peak learning rate of the residual head, > 0. In stage 2 that head is untrained, and its rate
+    may be ten times that of the parts trained in stage 1. null: `lr`."""
     weight_decay: NonNegative = 0.01
-    """Pull of the weights towards 0 per unit of lr, >= 0. Norms and biases are exempt. Raise it
-    when training goes on improving and validation does not."""
+    """Decay of the weights towards 0 per unit of lr, >= 0. Norms and biases are exempt. Raise it
+    when the training loss improves and the validation metric does not."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    """[first, second] moment decay, each 0 ... < 1. Higher is smoother and slower to react."""
+    """Decay of the [first, second] moment, each 0 <= x < 1. Higher values average over more
+    steps."""
     eps: Positive = 1e-8
-    """Added to the root of the second moment, > 0."""
+    """Added to the square root of the second moment, > 0."""
 
 
 class SchedulerConfig(Section):
-    """How the learning rate moves over the stage."""
+    """The learning-rate schedule of the stage."""
 
     name: Literal["cosine", "onecycle", "none"] = "cosine"
-    """`cosine`: warm up, then fall to `min_lr`; `onecycle`: rise over 30 % of the steps, then fall;
-    `none`: constant after the warm-up."""
+    """`cosine`: warm-up, then a fall to `min_lr`; `onecycle`: a rise over 30 % of the steps, then a
+    fall to `min_lr`; `none`: constant after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Optimizer steps of linear rise from 0 to `optim.lr`, >= 0; `onecycle` has its own. A new
-    residual head or a pretrained backbone likes some hundreds."""
+    """Optimizer steps in which the rate rises linearly from 0 to `optim.lr`, >= 0; not used by
+    `onecycle`. Some hundreds suit an untrained residual head or a pretrained backbone."""
     min_lr: NonNegative = 1e-6
-    """Learning rate that the schedule ends at, >= 0 and at most `optim.lr`."""
+    """Learning rate at the end of the schedule, >= 0 and at most `optim.lr`."""
 
 
 class TrainConfig(Section):
-    """How long, how much at once, on what."""
+    """Duration, batch size, precision and device of training."""
 
     batch_size: Count = 16
     """Samples per process and micro-batch, >= 1. The global batch is this times
@@ -58,27 +60,30 @@ class TrainConfig(Section):
     epochs: Count = 10
     """Passes over the training samples, >= 1."""
     max_steps: Count | None = None
-    """Optimizer steps at which the stage ends even if `epochs` are not over, >= 1; null: no cap.
-    The learning-rate schedule ends there too."""
+    """Optimizer steps after which the stage ends even if `epochs` is not reached, >= 1. The
+    learning-rate schedule ends there too. null: no limit."""
     mixed_precision: Literal["no", "fp16", "bf16", "auto"] = "no"
-    """Arithmetic of the network; heads, grids, warps and losses always stay fp32. `fp16` needs a
-    GPU; `bf16` needs no loss scaling and suits recent GPUs and server CPUs; `auto`: `bf16` where
-    the device computes in it, otherwise `no`."""
+    """Arithmetic of the network; heads, grids, warps and losses are always computed in fp32. `fp16`
+    needs a GPU; `bf16` needs no loss scaling and suits recent GPUs and server CPUs; `auto`: `bf16`
+    if the device supports it, otherwise `no`."""
     compile: bool = False
-    """Compiles the network with `torch.compile`: minutes once, at the start of each stage, and
-    steps that differ by rounding. On a CPU it needs a C++ compiler."""
+    """Compiles the network with `torch.compile`. Compilation takes minutes at the start of each
+    stage, and results differ by rounding. On a CPU it needs a C++ compiler."""
     grad_accum_steps: Count = 1
     """Micro-batches per optimizer step, >= 1: a larger global batch in the same memory."""
     grad_clip: Positive | None = 1.0
-    """Largest global gradient norm, > 0; longer ones are shortened to it. null: no clipping."""
+    """Largest global gradient norm, > 0; larger gradients are scaled down to it. null: no
+    clipping."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train. `auto` takes the best there is; a device that is missing falls back to the
-    CPU with a warning."""
+    """Where to train. `auto` uses the fastest device available. If a device is missing, training
+    uses the CPU and prints a warning."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay per step of a running mean of the weights, 0 < x < 1, such as 0.999; the mean is what
-    is validated and saved as the model. Smoother results from long runs. null: off."""
+    """Decay per step of an exponential moving average of the weights, 0 < x < 1, such as 0.999. The
+    average is validated and saved as the model, which makes the results of long runs smoother.
+    null: off."""
     log_every: Count = 10
-    """Optimizer steps between lines of metrics.jsonl and the trackers, >= 1."""
+    """Optimizer steps between two lines of metrics.jsonl, and between two records of the trackers,
+    >= 1."""
 
 
 class ValidationConfig(Section):
@@ -89,49 +94,50 @@ class ValidationConfig(Section):
     every_steps: Count | None = None
     """Validate after every so many optimizer steps, >= 1; null: never by step."""
     max_samples: Count | None = None
-    """Validate on at most so many of the validation samples, >= 1; null: on all of them."""
+    """Largest number of validation samples that are used, >= 1; null: all."""
     best_metric: Annotated[str, Field(min_length=1)] = "auto"
-    """Validation metric that picks `best`, such as `epe_px`, `loss/total` or `proxy/total_score`.
-    `auto`: `epe_px` where the true warp is known, otherwise `loss/total`."""
+    """Validation metric that selects the checkpoint `best`, such as `epe_px`, `loss/total` or
+    `proxy/total_score`. `auto`: `epe_px` if the true warp is known, otherwise `loss/total`."""
     best_mode: Literal["auto", "min", "max"] = "auto"
     """Whether lower or higher is better. `auto`: higher for `proxy/*`, `warp_det_*` and
     `warp_safety_safe`, lower for everything else."""
 
     def higher_is_better(self, metric: str) -> bool:
-        """Whether more of `metric` makes a better checkpoint."""
+        """Whether a higher value of `metric` means a better checkpoint."""
         if self.best_mode == "auto":
             return metric.startswith(("proxy/", "warp_det_", "warp_safety_safe"))
         return self.best_mode == "max"
 
 
 class CheckpointConfig(Section):
-    """When to save, and how much to keep."""
+    """When to save, and how many checkpoints to keep."""
 
     every_steps: Count | None = None
-    """Save after every so many optimizer steps, >= 1, besides at each validation and at the end;
-    null: only then."""
+    """Save after every so many optimizer steps, >= 1, in addition to each validation and the end of
+    the stage. null: only at those."""
     on_error: Literal["raise", "warn"] = "raise"
-    """When the disk refuses a checkpoint, a line of metrics or a picture: `raise` stops the run,
-    `warn` goes on without it. The last checkpoint of a run, that of an interruption and
-    `summary.json` must be written in either case."""
+    """If a checkpoint, a line of metrics or a picture cannot be written: `raise` stops the run,
+    `warn` continues without it. If the last checkpoint of a run, the checkpoint of an interruption
+    or `summary.json` cannot be written, the run fails in either case."""
     keep_last: Count = 3
-    """Newest checkpoints to keep, >= 1; `best`, `last`, `interrupted` and those that other runs
-    have started from are always kept."""
+    """Number of newest checkpoints to keep, >= 1. `best`, `last`, `interrupted` and checkpoints
+    that other runs have started from are always kept."""
 
 
 class GuardrailsConfig(Section):
-    """When to warn that a run goes astray. Non-finite losses and gradients always stop it."""
+    """Limits beyond which a run prints warnings. Non-finite losses and gradients always stop it."""
 
     param_saturation_level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Share of its bound at which a lens parameter counts as saturated, 0 < x < 1."""
     param_saturation_max_fraction: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """Share of saturated samples above which a warning names the parameter, 0 ... 1. Then the
-    data bends further than `model.param_bounds` lets the network go."""
+    """Share of saturated samples above which a warning names the parameter, 0 ... 1. In that case
+    the lenses in the data are stronger than `model.param_bounds` allows."""
     residual_max_px: Positive = 8.0
-    """Longest residual displacement, in pixels of `data.size`, above which a warning says so,
-    > 0. The residual is for what the lens model cannot say; raise `loss.flow_mag_weight`."""
+    """Residual displacement, in pixels of `data.size`, above which a warning is printed, > 0. The
+    residual flow is meant for small displacements that the lens model cannot represent; if it
+    exceeds this limit, raise `loss.flow_mag_weight`."""
     safety: SafetyConfig = SafetyConfig()
-    """Limits of a warp that is fit to use; `warp_safety_safe` is the share of samples within."""
+    """Limits of a safe warp; the metric `warp_safety_safe` is the share of samples within them."""
 
     @field_validator("safety", mode="after")
     @classmethod
@@ -145,14 +151,14 @@ class GuardrailsConfig(Section):
 
 
 def _wandb_mode(value: Any) -> Any:
-    """Also takes `on`, and what programs that read YAML 1.1 make of `on` and `off`."""
+    """Also accepts `on`, and true and false, which YAML 1.1 reads for `on` and `off`."""
     if value is True or value == "on":
         return "online"
     return "off" if value is False else value
 
 
 class TrackingConfig(Section):
-    """Where curves and pictures go besides metrics.jsonl and images/."""
+    """Where metrics and pictures are recorded, in addition to metrics.jsonl and images/."""
 
     wandb: Annotated[Literal["off", "offline", "online"], BeforeValidator(_wandb_mode)] = "off"
     """Weights & Biases: `off`, `offline` (upload later with `wandb sync`) or `online`."""
@@ -165,31 +171,32 @@ class TrackingConfig(Section):
     tensorboard: bool = False
     """Write TensorBoard events into the run folder."""
     images_every: Annotated[int, Field(ge=0)] = 1
-    """Validations between input | prediction | target panels, >= 0; 0: no panels."""
+    """Number of validations per input | prediction | target panel, >= 0; 0: no panels."""
     num_images: Count = 4
     """Rows of a panel, >= 1."""
 
 
 class WarpConfig(Section):
-    """Who applies the warp to the photo, and how pixels are read."""
+    """The implementation of the warp, and how pixels are read."""
 
     backend: Literal["geometry", "mock"] = "geometry"
-    """`geometry`: the real warp; `mock`: returns its input, to test everything around it."""
+    """`geometry`: the real warp; `mock`: returns the input image, to test the rest of training."""
     mode: Literal["bilinear", "bicubic"] = "bilinear"
     """Interpolation between pixels; `bicubic` is sharper and slower."""
     padding_mode: Literal["border", "zeros", "reflection"] = "border"
-    """What is read outside the photo. `zeros` draws dark borders, which losses then see."""
+    """What is read outside the photo. `zeros` gives dark borders, which affect the losses."""
 
 
 class ProxyConfig(Section):
     """The proxy score of validation pictures, between 0 and 1."""
 
     scorer: ModuleFunction | None = None
-    """`module:function` that scores a prediction against its target, such as the one that comes
-    with the program, `warp_train.metrics:compute_proxy_score`; null: no scoring. One that fails is
-    a warning, and training goes on."""
+    """`module:function` that scores a prediction against its target, such as the package's
+    `warp_train.metrics:compute_proxy_score`; null: no scoring. If it fails, a warning is printed
+    and training continues."""
     max_samples: Count = 32
-    """Pictures to score per validation, >= 1: scoring runs on the CPU."""
+    """Number of pictures that are scored per validation, >= 1. Scoring runs on the CPU."""
     workers: Annotated[int, Field(ge=0)] = 1
-    """Processes that score, >= 0, while training goes on; it waits for them where
-    `validate.best_metric` is a `proxy/*`. 0: training itself scores, and stands still meanwhile."""
+    """Processes that score while training continues, >= 0. Training waits for them if
+    `validate.best_metric` is a `proxy/*` metric. 0: the training process scores, and training
+    pauses meanwhile."""

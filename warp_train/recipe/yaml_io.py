@@ -1,8 +1,8 @@
-"""YAML of recipes: 1.2 scalars, the origin of every value, one-line errors.
+"""YAML of recipes: scalars of YAML 1.2, the origin of every value, one-line errors.
 
 PyYAML reads YAML 1.1, in which `no` and `off` are booleans, `1e-4` is a string, `010` is eight and
-`12:30` is a number. A recipe reads as in YAML 1.2 instead: what looks like a word is a word, what
-looks like a number is a number. Nothing here knows which keys a recipe has.
+`12:30` is a number. Recipes are YAML 1.2 instead, in which `no`, `off` and `12:30` are strings, and
+`1e-4` and `010` are the numbers 0.0001 and 10. This module does not depend on a recipe's keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _COLLECTIONS = (_TAG + "map", _TAG + "seq")
 
 
 class Origin(NamedTuple):
-    """Where a value was written, and how."""
+    """The place of a value, and its text."""
 
     where: str
     """The file and the line, or the file and the command line."""
@@ -37,14 +37,15 @@ def parse_yaml(text: str, name: str, *, numbered: bool = True) -> tuple[Any, dic
 
     Args:
         text: YAML.
-        name: what errors and origins call the place.
-        numbered: whether they add the line, as in `name:12`.
+        name: name of the text in errors and origins, such as the file.
+        numbered: whether the line number is added to it, as in `name:12`.
 
     Returns:
         The value (dicts, lists and scalars of JSON) and the origin of every value within it.
 
     Raises:
-        WarpTrainError: no YAML, a repeated key, a key that is no word, or a foreign tag.
+        WarpTrainError: not valid YAML, a repeated key, a key that is not a string, or a tag other
+            than YAML's own.
     """
     parser = _Parser(text, name, numbered)
     try:
@@ -62,7 +63,7 @@ def parse_yaml(text: str, name: str, *, numbered: bool = True) -> tuple[Any, dic
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """YAML that reads back as `values`, here and in readers of YAML 1.1."""
+    """YAML that is read back as `values`, by `parse_yaml` and by YAML 1.1 readers."""
     return yaml.dump(values, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -73,7 +74,7 @@ class _CoreLoader(yaml.SafeLoader):
 
 
 class _CoreDumper(yaml.SafeDumper):
-    """Quotes whatever 1.1 or 1.2 would take for something other than a string."""
+    """Quotes every string that YAML 1.1 or 1.2 would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -97,13 +98,13 @@ for _name, (_pattern, _first) in _SCALARS.items():
 
 
 def _represent_list(dumper: _CoreDumper, data: list[Any]) -> yaml.Node:
-    """`size: [192, 288]` on a line, but the stages of a chain as blocks."""
+    """Writes lists such as `size: [192, 288]` on one line, and lists of mappings as blocks."""
     flow = not any(isinstance(item, dict) for item in data)
     return dumper.represent_sequence(_TAG + "seq", data, flow_style=flow)
 
 
 def _represent_string(dumper: _CoreDumper, data: str) -> yaml.Node:
-    """Line breaks of every kind are escaped: PyYAML would fold some of them."""
+    """Escapes line breaks of every kind, since PyYAML would fold some of them."""
     return dumper.represent_scalar(_TAG + "str", data, style=None if data.isprintable() else '"')
 
 
@@ -120,7 +121,7 @@ def _float(text: str) -> float:
 
 
 def _string(text: str) -> str:
-    text.encode()  # a lone surrogate is no text
+    text.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
     return text
 
 
@@ -134,7 +135,7 @@ _CONVERT: dict[str, Callable[[str], Any]] = {
 
 
 class _Parser:
-    """Turns nodes into values and notes where each stood."""
+    """Converts nodes to values and records the origin of each."""
 
     def __init__(self, text: str, name: str, numbered: bool) -> None:
         self.origins: dict[KeyPath, Origin] = {}
@@ -144,7 +145,7 @@ class _Parser:
 
     def value(self, node: yaml.Node, path: KeyPath) -> Any:
         line = node.start_mark.line
-        if len(path) > _MAX_DEPTH:  # also where an alias contains itself
+        if len(path) > _MAX_DEPTH:  # also the case if an alias contains itself
             raise self.error(line, "nested too deeply")
         written = self._text[node.start_mark.index : node.end_mark.index]
         self.origins[path] = Origin(self._where(line), _one_line(written))
@@ -172,9 +173,9 @@ class _Parser:
                 raise self.error(line, f"{_one_line(written)}: a key must be a word")
             here = (*path, key)
             if key in values:
-                raise self.error(line, f"{'.'.join(map(str, here))}: the key is there twice")
+                raise self.error(line, f"{'.'.join(map(str, here))}: this key occurs twice")
             values[key] = self.value(value_node, here)
-            # A block stands on the lines below its key, which is the line to name.
+            # A block starts below its key; the origin is the key's line.
             self.origins[here] = self.origins[here]._replace(where=self._where(line))
         return values
 
