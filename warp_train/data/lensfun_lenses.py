@@ -50,10 +50,10 @@ class LensfunLenses:
             for _ in range(1 if real else _FACTOR_DRAWS):
                 factor = 1.0 if real else float(np.exp(rng.uniform(*np.log(self.amplify))))
                 radial = fit_brown(factor * self.terms[row], height, width)
-                aside = draw_misalignment(rng, self.lens)
+                misalignment = draw_misalignment(rng, self.lens)
                 if radial is None:
                     continue
-                params = np.array([*radial[:3], *aside, radial[3]])
+                params = np.array([*radial[:3], *misalignment, radial[3]])
                 solved = usable_lens(params, height, width, self.lens.min_det)
                 if solved is not None:
                     return solved
