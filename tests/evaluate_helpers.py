@@ -1,6 +1,8 @@
 """Small pairs with known lenses, and models that say a given lens, for the tests of `evaluate`."""
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ from data_helpers import opencv_maps, save, textured
 from numpy.typing import NDArray
 
 from warp_train.data.sources.manifest import PairItem
+from warp_train.evaluation.measuring import FailedPhoto, PhotoResult, Task, start_measuring
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, identity_grid, invert_lens
 from warp_train.inference.predictor import Predictor
 from warp_train.inference.straightener import Straightener
@@ -59,6 +62,22 @@ def save_model(
         head.votes.bias[:8] = torch.linalg.solve(head.mixing.T, raw)
     save_pretrained(model, folder)
     return folder
+
+
+def start_mishaps(
+    fixed_warp: tuple[float, ...] | None,
+) -> Callable[[Task], PhotoResult | FailedPhoto]:
+    """In place of `start_measuring`: dies of, or raises at, the pairs that are named for it."""
+    measured = start_measuring(fixed_warp)
+
+    def work(task: Task) -> PhotoResult | FailedPhoto:
+        if task.item.image_id == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if task.item.image_id == "raises":
+            raise MemoryError("no room")
+        return measured(task)
+
+    return work
 
 
 def bend(straight: NDArray[np.uint8], lens: Sequence[float]) -> NDArray[np.uint8]:

@@ -1,6 +1,13 @@
 """`warp-train evaluate`: its table, its JSON, its exit codes."""
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +196,40 @@ def test_usage_errors_exit_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", *arguments])
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize("seconds", [0.0, 2.5])
+def test_ctrl_c_ends_quietly_while_workers_start_and_while_they_measure(
+    seconds: float, model: str, tmp_path: Path
+) -> None:
+    pair = make_pair(tmp_path, "a_g0", size=(600, 900))
+    items = [replace(pair, image_id=f"a_g{number}") for number in range(400)]
+    arguments = [model, "--data", str(write_manifest(tmp_path, items)), "--workers", "1"]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "warp_train", "evaluate", *arguments, "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not workers_of(program.pid):
+        time.sleep(0.01)
+    workers = workers_of(program.pid)
+    time.sleep(seconds)
+    os.killpg(program.pid, signal.SIGINT)
+    assert program.communicate(timeout=20) == ("", "")
+    assert program.returncode == 130
+    assert workers
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def workers_of(program: int) -> list[int]:
+    """Process ids of the workers that a program has started."""
+    started = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == program and "spawn_main" in (process / "cmdline").read_text():
+                started.append(int(process.name))
+    return started

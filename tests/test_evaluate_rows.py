@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import save, textured
-from evaluate_helpers import LENS, OTHER, SIZE, make_pair, mean_shift, says
+from evaluate_helpers import LENS, OTHER, SIZE, make_pair, mean_shift, says, start_mishaps
 
 from warp_train.data.frames import fit_ratio
+from warp_train.evaluation import evaluate as evaluation
 from warp_train.evaluation.evaluate import evaluate
 from warp_train.evaluation.measuring import PhotoResult, apply_warp
 from warp_train.geometry import IDENTITY_PARAMS, identity_grid, rescale_params
@@ -167,3 +168,16 @@ def test_worker_processes_measure_the_same(tmp_path: Path) -> None:
     here, there = (evaluate(says(OTHER, LENS), items, workers=count) for count in (0, 1))
     assert here.to_json() == there.to_json()
     assert [photo.task.item.image_id for photo in there.photos] == ["h0_g0", "h2_g0", "h3_g0"]
+
+
+def test_a_worker_that_dies_costs_its_own_photo_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "start_measuring", start_mishaps)
+    items = [make_pair(tmp_path, name) for name in ("a", "killed", "b", "raises", "c")]
+    found = evaluate(says(LENS), items, workers=1)
+    assert [photo.task.item.image_id for photo in found.photos] == ["a", "b", "c"]
+    process = "original.png: the process that measured it"
+    killed, raised = (failure["error"].rpartition("_")[2] for failure in found.failed)
+    assert killed == f"{process} was killed by signal 9 (out of memory?)"
+    assert raised == f"{process} raised MemoryError: no room"
