@@ -227,7 +227,7 @@ def test_a_cache_serves_only_what_it_was_made_for(recipe, photos, tmp_path):
     config = {"source": "photos", "root": cache, "size": SIZE}
     wrong = {
         "larger than the": {"size": (32, 64)},
-        "holds photos, but": {"source": "pairs"},
+        "contains photos, but": {"source": "pairs"},
         "data.val_root": {"val_root": photos},
     }
     for message, change in wrong.items():
