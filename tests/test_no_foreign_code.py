@@ -30,7 +30,12 @@ METHODS = {
     ("os", "system"),
     ("os", "popen"),
 }
-IMPORTERS = {"data/sources/__init__.py", "data/sources/external.py", "training/proxy_scoring.py"}
+IMPORTERS = {
+    "cli.py",
+    "data/sources/__init__.py",
+    "data/sources/external.py",
+    "training/proxy_scoring.py",
+}
 SUFFIXES = {".safetensors", ".json", ".jsonl", ".yaml", ".jpg", ".png"}
 
 

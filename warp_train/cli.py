@@ -1,28 +1,21 @@
-"""The commands. Everything heavy is imported by the command that needs it, so help is instant."""
+"""The command line: parsing, dispatch, and errors in one line.
+
+A command's module is imported when the command runs, so that help and usage errors are instant.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from warp_train import __version__
-from warp_train.commands import (
-    bench,
-    evaluate,
-    export,
-    prepare,
-    recover,
-    rectify,
-    score,
-    straightness,
-    training,
-)
-from warp_train.commands.common import Command
+from warp_train.commands.parsers import PARSERS
 from warp_train.runtime.console import rank, say
 from warp_train.runtime.errors import WarpTrainError
 
@@ -30,7 +23,7 @@ _DESCRIPTION = "Trains networks that straighten photographs."
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of printing the usage."""
+    """Reports an error in one line instead of printing the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -39,9 +32,11 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 1 failed, 2 usage, 130 or 143 interrupted."""
     arguments = _parse(sys.argv[1:] if argv is None else list(argv))
-    command: Command = arguments.command
+    for variable, value in arguments.environment.items():
+        os.environ.setdefault(variable, value)
     try:
-        return command(arguments)
+        command: Any = importlib.import_module(f"warp_train.commands.{arguments.command}")
+        return int(command.run(arguments))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -53,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    """Parses everything but overrides, then takes those from what argparse left over.
+    """Parses everything but overrides, which are the arguments that argparse leaves over.
 
-    A list positional would swallow nothing once an option stands between RECIPE and the overrides.
+    A positional list would stay empty where an option stands between RECIPE and the overrides.
     """
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
@@ -89,18 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    for module in (
-        training,
-        bench,
-        evaluate,
-        straightness,
-        rectify,
-        recover,
-        prepare,
-        score,
-        export,
-    ):
-        module.add_commands(commands)
+    for module in PARSERS:
+        module.add_parser(commands)
     return parser
 
 
@@ -113,8 +98,8 @@ def _similar_option(text: str, parser: argparse.ArgumentParser) -> str:
 def _report(error: Exception, *, debug: bool) -> None:
     """One line on stderr.
 
-    What is wrong with a recipe is wrong in every process, so only the first says it; anything else
-    may have hit a single process, which then names its rank.
+    An error in a recipe occurs in every process, so only the first one prints it. Other errors may
+    have occurred in a single process, which then names its rank.
     """
     if debug:
         traceback.print_exception(error)

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from warp_train.commands.common import whole_number
 from warp_train.photos.formats import Interpolation
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
@@ -43,6 +42,7 @@ _PEERS = {
 _MEMORY = {"ordinary": "ordinary process", "kept": "memory kept"}
 _QUALITY = 95  # OpenCV's default; ours would be the photo's own
 _PHOTOS_A_WORKER = 6
+_MOST_WORKERS = 64
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,12 @@ class Correction:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measures, and prints the figures."""
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if chosen.workers is not None and not 2 <= chosen.workers <= _MOST_WORKERS:
+        parser.error(f"--workers must be from 2 to {_MOST_WORKERS}")
     try:
         with tempfile.TemporaryDirectory() as folder:
             _print_ratios(_compare(chosen.model, chosen.photos, chosen.rounds, Path(folder)))
@@ -92,13 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", metavar="MODEL", help="run folder, checkpoint folder or hub id")
     parser.add_argument("photos", metavar="PHOTO", type=Path, nargs="+", help="JPEG")
-    parser.add_argument(
-        "--rounds", metavar="N", type=whole_number(1), default=7, help="default: %(default)s"
-    )
+    parser.add_argument("--rounds", metavar="N", type=int, default=7, help="default: %(default)s")
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=whole_number(2, 64),
+        type=int,
         help="compare N workers with one, too (default: do not)",
     )
     return parser

@@ -1,1 +1,1 @@
-"""The commands, a module for each kind. Nothing below this package parses arguments."""
+"""The commands: `parsers` declares them, and a module of each name here executes it."""

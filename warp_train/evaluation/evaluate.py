@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -29,9 +28,6 @@ from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
 
-_PHOTOS_WORTH_A_WORKER = 12
-"""A worker process takes seconds to start: about the time that these take to measure."""
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -56,16 +52,17 @@ class Evaluation:
         }
 
 
-def pairs_to_evaluate(data: Path, most: int | None) -> list[PairItem]:
-    """The pairs of `--data`, a folder or a manifest; where some are marked `val`, those alone.
+def pairs_to_evaluate(data: Path, most: int | None, name: str = "data") -> list[PairItem]:
+    """The pairs of a folder or a manifest; where some are marked `val`, those alone.
 
     Args:
-        most: the number to spread over all of them; None for all.
+        most: number of pairs, spread over all of them; None for all.
+        name: of `data`, for error messages.
 
     Raises:
         WarpTrainError: a file is missing or the manifest is wrong; it is named.
     """
-    found = find_pairs(data, "--data")
+    found = find_pairs(data, name)
     held_out = [item for item in found if item.split == "val"] or found
     return [
         replace(item, image_id=printable(item.image_id), group=printable(item.group))
@@ -77,14 +74,14 @@ def evaluate(
     straightener: Straightener,
     items: Sequence[PairItem],
     *,
-    workers: int | None = None,
-    seen: Callable[[PhotoResult | FailedPhoto], object] = lambda result: None,
+    workers: int = 0,
+    on_result: Callable[[PhotoResult | FailedPhoto], object] = lambda result: None,
 ) -> Evaluation:
     """Measures identity, fixed warp, model and exact warp on every pair.
 
     Args:
-        workers: processes that measure; 0 does it in this one, None as many as have enough to do.
-        seen: called with every result as it comes.
+        workers: processes that measure; 0: this one.
+        on_result: called with each result as it arrives.
 
     Raises:
         WarpTrainError: not one of the pairs could be read.
@@ -93,11 +90,11 @@ def evaluate(
 
     def take(result: PhotoResult | FailedPhoto) -> None:
         results.append(result)
-        seen(result)
+        on_result(result)
 
     trained_on = straightener.predictor.model.trained_on
     fixed_warp = trained_on.fixed_warp if trained_on else None
-    count = _worth_starting(len(items)) if workers is None else min(workers, len(items))
+    count = min(workers, len(items))
     with closing(_measured(_tasks(straightener, items, take), fixed_warp, count)) as measured:
         for result in measured:
             take(result)
@@ -156,10 +153,6 @@ def _measured(
                 yield failed_photo(task.item, reason)
             else:
                 yield result
-
-
-def _worth_starting(photos: int) -> int:
-    return min(os.cpu_count() or 1, photos // _PHOTOS_WORTH_A_WORKER)
 
 
 def _by_tier(photos: Sequence[PhotoResult]) -> dict[str, Totals]:

@@ -1,0 +1,35 @@
+"""Result files of commands: checked before the work, written whole after it."""
+
+import os
+from pathlib import Path
+
+from warp_train.runtime.atomic_files import write_atomically
+from warp_train.runtime.errors import WarpTrainError
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Finds out before the work whether its result can be written.
+
+    Raises:
+        WarpTrainError: `path` cannot be written to; the message names the option.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise WarpTrainError(f"{option} {path}: is a folder")
+    if not path.absolute().parent.is_dir():
+        raise WarpTrainError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise WarpTrainError(f"{option} {path}: its folder cannot be written to")
+
+
+def write_result(option: str, path: Path, content: str) -> None:
+    """Writes a result whole or not at all.
+
+    Raises:
+        WarpTrainError: `path` cannot be written to; the message names the option.
+    """
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise WarpTrainError(f"{option} {path}: {error.strerror}") from error

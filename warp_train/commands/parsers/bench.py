@@ -1,0 +1,78 @@
+"""The parser of `bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from warp_train.commands.parsers.options import (
+    PASSIVE_OPENMP,
+    Subparsers,
+    add_command,
+    add_recipe,
+    text,
+    whole_number,
+)
+
+_EXAMPLES = """\
+Times real steps of the recipe, in turn with the same step written by hand and with the bare network
+(same input, a dummy loss, backward, clip, optimizer), and takes one step apart. Needs no weights of
+an earlier stage, and leaves nothing behind. Under `accelerate launch` all processes take part.
+
+Ratios are medians over the rounds; on a machine that does other work trust them, not the times.
+Accumulation is off: a step is one micro-batch. Trackers are left out.
+
+examples:
+  warp-train bench recipes/stage2_hybrid.yaml
+  warp-train bench recipes/three_stages.yaml --stage stage1_param_only data.source=pairs data.root=D
+  warp-train bench recipes/stage2_hybrid.yaml model.backbone=resnet34 train.mixed_precision=bf16
+  warp-train bench recipes/stage2_hybrid.yaml --targets train.device=cpu --json targets.json
+  warp-train bench recipes/stage2_hybrid.yaml --scale --steps 5
+  accelerate launch --config_file launch/multi_gpu.yaml -m warp_train bench RECIPE
+"""
+_STEPS = 20
+_ENVIRONMENT = {
+    **PASSIVE_OPENMP,
+    "KINETO_LOG_LEVEL": "99",  # the profiler, which measures memory, logs to standard error
+}
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declares `bench`."""
+    bench = add_command(
+        commands,
+        "bench",
+        "time the steps of a recipe and suggest what to change",
+        _EXAMPLES,
+        _ENVIRONMENT,
+    )
+    add_recipe(bench, "[--stage NAME] [--steps N] [--peer | --targets | --scale] [--json FILE]")
+    bench.add_argument(
+        "--stage", metavar="NAME", type=text, help="the stage of a chain (default: its last)"
+    )
+    bench.add_argument(
+        "--steps",
+        metavar="N",
+        type=whole_number(1),
+        default=_STEPS,
+        help="rounds that are timed (default: %(default)s)",
+    )
+    bench.add_argument(
+        "--json", metavar="FILE", type=Path, help="write the figures to this file as well"
+    )
+    bench.add_argument(
+        "--peer",
+        action="store_true",
+        help="time a straightforward implementation of the same terms beside it",
+    )
+    several = bench.add_mutually_exclusive_group()
+    several.add_argument(
+        "--targets",
+        action="store_true",
+        help="the two cases of the table in launch/README.md, with --peer, and their ratios",
+    )
+    several.add_argument(
+        "--scale",
+        action="store_true",
+        help="how the step grows with four times the batch, the pixels and the drawn samples",
+    )

@@ -1,0 +1,60 @@
+"""The parser of `evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from warp_train.commands.parsers.options import (
+    PASSIVE_OPENMP,
+    Subparsers,
+    add_command,
+    add_device,
+    add_model,
+    add_workers,
+    whole_number,
+)
+
+_EXAMPLES = """\
+examples:
+  warp-train evaluate outputs/runs/quickstart --data photos/val
+  warp-train evaluate outputs/runs/quickstart --data photos/val --max-photos 20
+  warp-train evaluate some/checkpoint --data photos/manifest.csv --json scores.json
+  warp-train evaluate some/checkpoint --data photos/manifest.csv --report report.html
+
+Every photo is corrected at its own resolution, bilinearly, and compared with its target:
+  identity    the photo as it is
+  fixed warp  one lens for every photo: the median of those that the model was trained on
+  model       its warp, or the tamer one that it falls back to where that is not safe
+  ceiling     the exact warp, where the manifest knows it
+Gap closed is (model - identity) / (ceiling - identity), with a 95 % bootstrap interval over groups.
+"""
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declares `evaluate`."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        "measure a model on photo pairs: proxy score, end-point error, fold-overs",
+        _EXAMPLES,
+        PASSIVE_OPENMP,
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--data",
+        metavar="DIR|MANIFEST",
+        type=Path,
+        required=True,
+        help="folder of *_original.* with *_generated.*, or a manifest (.csv, .jsonl); where a "
+        "manifest marks pairs `val`, those alone",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
+    parser.add_argument(
+        "--report", metavar="FILE.html", type=Path, help="write a page to look at to FILE.html"
+    )
+    parser.add_argument(
+        "--max-photos", metavar="N", type=whole_number(1), help="N photos, spread over all of them"
+    )
+    add_workers(parser)
+    add_device(parser)

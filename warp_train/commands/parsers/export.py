@@ -1,0 +1,70 @@
+"""The parser of `export`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from warp_train.commands.parsers.options import (
+    Subparsers,
+    add_command,
+    add_device,
+    add_model,
+    text,
+)
+
+_EXAMPLES = """\
+examples:
+  warp-train export outputs/runs/night photo.jpg --to opencv
+  warp-train export outputs/runs/night photos/ --to opencv --out lenses.jsonl
+  warp-train export outputs/runs/night photos/ --to lensfun --out my_lens.xml
+  warp-train export outputs/runs/night photos/*.jpg --to lensfun --crop-factor 1.53 --mount "Sony E"
+
+opencv: one JSON object a line and photo, to pass on as
+  cv2.undistort(photo, camera_matrix, dist_coeffs, None, new_camera_matrix)
+with photos that are turned upright, as cv2.imread turns them.
+
+lensfun: a database with an entry for each camera, lens and focal length in the photos' EXIF, fitted
+to all photos of it; comments say how well they agree. Programs that use lensfun, as darktable,
+RawTherapee and digiKam, read what is in ~/.local/share/lensfun/.
+"""
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declares `export`."""
+    export = add_command(
+        commands, "export", "write photos' lenses as OpenCV's or lensfun's numbers", _EXAMPLES
+    )
+    add_model(export)
+    export.add_argument(
+        "photos", metavar="PHOTO", type=Path, nargs="+", help="photos, or folders of photos"
+    )
+    export.add_argument("--to", choices=("opencv", "lensfun"), required=True, help="the format")
+    export.add_argument(
+        "--out", metavar="FILE", type=Path, help="write to this file instead of standard output"
+    )
+    export.add_argument(
+        "--crop-factor",
+        metavar="X",
+        type=_crop_factor,
+        help="lensfun: the camera's crop factor (full frame is 1), instead of the EXIF's",
+    )
+    export.add_argument(
+        "--mount",
+        metavar="NAME",
+        type=text,
+        help="lensfun: its name of the camera's mount, as `Canon EF`; without it the entry goes "
+        "with every camera of interchangeable lenses",
+    )
+    add_device(export)
+
+
+def _crop_factor(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0.1 <= number <= 50:
+        raise argparse.ArgumentTypeError(f"{value}: expected a number from 0.1 to 50")
+    return number

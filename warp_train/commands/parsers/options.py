@@ -1,0 +1,116 @@
+"""How commands declare themselves, and the options that several of them have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+MOST_WORKERS = 256
+"""Largest `--workers`."""
+
+Subparsers = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def add_command(
+    commands: Subparsers[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    examples: str,
+    environment: Mapping[str, str] | None = None,
+) -> argparse.ArgumentParser:
+    """Declares a command, which the function `run` of `warp_train.commands.<name>` executes.
+
+    Args:
+        environment: variables to set, unless they are set, before that module is imported:
+            libraries such as OpenMP's read them once, when they are loaded.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=name, parser=parser, environment=environment or {})
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+PASSIVE_OPENMP = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""By default OpenMP's idle threads spin, which slows a CPU down several times whose cores also load
+data or run workers."""
+
+
+def text(value: str) -> str:
+    """The type of an argument that must not be empty."""
+    if not value:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return value
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from `least` to `most`."""
+
+    def number(value: str) -> int:
+        if not value.isdecimal() or int(value) < least or (most and int(value) > most):
+            wanted = f"from {least}" + (f" to {most}" if most else "")
+            raise argparse.ArgumentTypeError(f"must be a whole number {wanted}, got '{value}'")
+        return int(value)
+
+    return number
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Declares `MODEL`."""
+    parser.add_argument(
+        "model", metavar="MODEL", type=text, help="run folder, checkpoint folder or hub id"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declares `--device`."""
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where the network runs (default: %(default)s, a GPU where there is one)",
+    )
+
+
+def add_workers(
+    parser: argparse.ArgumentParser,
+    *,
+    least: int = 0,
+    most: int = MOST_WORKERS,
+    default: str = "one per core, fewer for little work",
+) -> None:
+    """Declares `--workers`, for `commands.workers.chosen_workers`.
+
+    Args:
+        least: 0 where the command can do the work in its own process.
+        default: describes the number of processes without the option.
+    """
+    alone = "; 0: no others, this process does the work" if least == 0 else ""
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=whole_number(least, most),
+        help=f"processes of one thread each, {least} to {most}{alone} (default: {default})",
+    )
+
+
+def add_recipe(parser: argparse.ArgumentParser, options: str) -> None:
+    """Declares `RECIPE`, after which the command line may hold overrides `key.sub=value`.
+
+    Args:
+        options: the other options, for the usage line.
+    """
+    parser.usage = f"{parser.prog} RECIPE {options} [key=value ...]"
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        type=Path,
+        help="YAML file; `key.sub=value` after it (YAML values) changes keys, the last one wins",
+    )

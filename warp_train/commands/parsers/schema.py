@@ -1,0 +1,24 @@
+"""The parser of `schema`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from warp_train.commands.parsers.options import Subparsers, add_command
+
+_EXAMPLES = """\
+examples:
+  warp-train schema --out recipes/recipe.schema.json
+
+Editors that know YAML schemas complete the keys of a recipe that starts with
+  # yaml-language-server: $schema=recipe.schema.json
+"""
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declares `schema`."""
+    parser = add_command(commands, "schema", "print the JSON schema of recipes", _EXAMPLES)
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="write it to this file instead of printing it"
+    )

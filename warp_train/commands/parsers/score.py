@@ -1,0 +1,42 @@
+"""The parser of `score`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from warp_train.commands.parsers.options import (
+    Subparsers,
+    add_command,
+    add_workers,
+)
+
+_EXAMPLES = """\
+Images belong together if they have the same path below their folder, whatever their suffix, or else
+the same image id: x, x_original and x_original_rectified are all predictions of x or x_generated.
+
+The exit code is 1 if an image is missing on one side, cannot be read or has another size; all the
+others are scored nevertheless. One of another size scores 0, and counts.
+
+examples:
+  warp-train score corrected/ photos/val/
+  warp-train score corrected/ photos/val/ --json scores.json --workers 8
+  warp-train score corrected/house1_g3.jpg photos/val/house1_g3_generated.jpg
+"""
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declares `score`."""
+    score = add_command(
+        commands, "score", "score predicted images against the ground truth", _EXAMPLES
+    )
+    score.add_argument(
+        "pred", metavar="PRED_DIR", type=Path, help="folder of predicted images, or one image"
+    )
+    score.add_argument(
+        "gt", metavar="GT_DIR", type=Path, help="folder of images as they should be, or one image"
+    )
+    score.add_argument(
+        "--json", metavar="FILE", type=Path, help="write the scores of every image to this file"
+    )
+    add_workers(score)

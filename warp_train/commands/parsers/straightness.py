@@ -1,0 +1,54 @@
+"""The parser of `straightness`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from warp_train.commands.parsers.options import (
+    Subparsers,
+    add_command,
+    add_device,
+    add_model,
+)
+
+_EXAMPLES = """\
+examples:
+  warp-train straightness outputs/runs/photos boards/
+  warp-train straightness outputs/runs/photos boards/ --corners 7x5 --json boards.json
+
+DIR holds photos of a flat chessboard by one camera, one board in each. How far its inner corners
+are off straight rows and columns, root mean square in thousandths of the board's diagonal:
+  as it is      in the photo
+  model         moved by the model's warp, as rectify would apply it; it sees one photo at a time
+  calibration   by OpenCV's calibration, which is told of the boards and sees all photos together
+No truth but straightness is used. Photos without a board that OpenCV finds are named and left out.
+"""
+
+
+def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
+    """Declares `straightness`."""
+    parser = add_command(
+        commands,
+        "straightness",
+        "measure a model on photos of a chessboard, whose lines are known to be straight",
+        _EXAMPLES,
+    )
+    add_model(parser)
+    parser.add_argument("photos", metavar="DIR", type=Path, help="folder of photos of the board")
+    parser.add_argument(
+        "--corners",
+        metavar="CxR",
+        type=_corners,
+        default=(9, 6),
+        help="inner corners along the board's sides: squares less one (default: 9x6)",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
+    add_device(parser)
+
+
+def _corners(value: str) -> tuple[int, int]:
+    columns, cross, rows = value.partition("x")
+    if not (cross and columns.isdecimal() and rows.isdecimal() and int(columns) > 2 < int(rows)):
+        raise argparse.ArgumentTypeError(f"must be like 9x6, 3 or more a side, got '{value}'")
+    return int(columns), int(rows)

@@ -1,0 +1,22 @@
+"""`schema`: the JSON schema of recipes, for editors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from warp_train.commands.files import check_writable, write_result
+from warp_train.recipe import recipe_schema
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the schema or writes it to a file."""
+    check_writable("--out", arguments.out)
+    text = json.dumps(recipe_schema(), indent=2) + "\n"
+    if arguments.out is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        write_result("--out", arguments.out, text)
+    return 0
