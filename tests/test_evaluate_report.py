@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from data_helpers import save
 from evaluate_helpers import LENS, OTHER, bend, make_pair, says
+from jinja2 import UndefinedError
 from PIL import Image
 
 from warp_train.evaluation.evaluate import Evaluation, evaluate
 from warp_train.evaluation.measuring import PhotoResult, Task
-from warp_train.evaluation.report.charts import Series, bin_edges, histogram
+from warp_train.evaluation.report.charts import Frame, Series, bin_edges, histogram
 from warp_train.evaluation.report.page import render_report
 from warp_train.evaluation.report.photos import choose, show
+from warp_train.evaluation.report.templates import render
+from warp_train.evaluation.results_table import evaluation_table
 
 VOID = {"meta", "img", "input", "line", "rect", "br"}
 NASTY = "<img src=x onerror=alert(1)>&\"'_g0"
@@ -183,3 +186,32 @@ def test_a_histogram_names_every_bar() -> None:
     counts = [int(found[1]) for text in page.text if (found := re.search(r": (\d+) photos", text))]
     assert sum(counts) == 3
     assert "px & more" in page.text
+
+
+def test_a_template_without_one_of_its_values_is_an_error() -> None:
+    frame = Frame(width=9, height=9, left=1, right=8, top=1, floor=8)
+    values = {"frame": frame, "axis": "px", "rules": [], "bars": [], "ticks": []}
+    assert 'aria-label="a"' in render("histogram.svg.jinja", label="a", **values)
+    with pytest.raises(UndefinedError, match="label"):
+        render("histogram.svg.jinja", **values)
+
+
+def test_a_page_can_be_written_whatever_bytes_are_in_a_name(found: Evaluation) -> None:
+    page = render_report(found, model="m", data="photos \udcff")
+    assert b"photos \\udcff" in page.encode()
+
+
+def test_a_drawing_is_markup_and_its_texts_are_not() -> None:
+    svg = histogram([Series("<i>", "bar-model", [1.0])], "a < b")
+    assert "<i>" not in svg
+    assert "a &lt; b" in svg
+    assert Page(svg).tags[0][0] == "svg"
+
+
+def test_the_table_ends_with_the_error_that_was_expected_and_the_one_that_was_made(
+    found: Evaluation,
+) -> None:
+    *_, last = evaluation_table(found).split("\n\n")
+    header, _, *tenths = last.splitlines()
+    assert header.split("  ") == ["by expected error", "photos", "expected_error_px", "epe_px"]
+    assert [row.split()[:2] for row in tenths] == [["tenth", str(n)] for n in range(1, 11)]

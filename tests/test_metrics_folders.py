@@ -6,7 +6,8 @@ import pytest
 
 from warp_train.data.decoding import IMAGE_SUFFIXES
 from warp_train.data.splits import id_of
-from warp_train.metrics.folders import build_report, format_report, pair_files
+from warp_train.metrics import WEIGHTS
+from warp_train.metrics.folders import Pair, build_report, format_report, pair_files
 from warp_train.runtime.errors import WarpTrainError
 
 Expected = dict[str, tuple[str, str]]
@@ -134,3 +135,25 @@ def test_no_image_scored_is_a_report_too() -> None:
     report = build_report([])
     assert report == {"total_score": None, "sub_scores": None, "images": []}
     assert format_report(report) == "no images scored"
+
+
+def test_the_table_has_the_mean_then_the_lowest_then_the_hard_fails() -> None:
+    fine = {"hard_fail": False, "reasons": []}
+    failed = {"hard_fail": True, "reasons": ["too few edges"]}
+    pair = [Pair(name, Path(name), Path(name)) for name in ("a", "long name")]
+    scores = [
+        {"total_score": 0.5, "sub_scores": dict.fromkeys(WEIGHTS, 0.5), "flags": fine},
+        {"total_score": 0.25, "sub_scores": dict.fromkeys(WEIGHTS, 1.0), "flags": failed},
+    ]
+    assert format_report(build_report(zip(pair, scores, strict=True))).splitlines() == [
+        "            total    edge    line    grad    ssim     mae",
+        "---------------------------------------------------------",
+        "mean of 2  0.3750  0.7500  0.7500  0.7500  0.7500  0.7500",
+        "",
+        "the lowest",
+        "long name  0.2500  1.0000  1.0000  1.0000  1.0000  1.0000",
+        "a          0.5000  0.5000  0.5000  0.5000  0.5000  0.5000",
+        "",
+        "hard fails: 1 of 2",
+        "long name: too few edges",
+    ]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
-_WIDTH, _HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 44
+from warp_train.evaluation.report.templates import render
+
+_TEMPLATE = "histogram.svg.jinja"
 _BINS = 20
 _TAIL = 3.0
-"""Bins end at this multiple of the 90th percentile: one photo gone wild must not flatten the rest.
-What lies beyond counts in the outermost bin."""
+"""Bins end at this multiple of the 90th percentile, so that one extreme photo does not flatten the
+rest. Values beyond count in the outermost bin."""
 
 
 class Series(NamedTuple):
@@ -25,15 +26,48 @@ class Series(NamedTuple):
     values: Sequence[float]
 
 
-def histogram(series: Sequence[Series], axis: str) -> str:
+class Frame(NamedTuple):
+    """The size of the drawing, and the sides of the area of the bars within it."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    floor: int
+
+
+class Mark(NamedTuple):
+    """A label of an axis, and where it is along the axis."""
+
+    at: float
+    text: str
+
+
+class Bar(NamedTuple):
+    """A rectangle, and the text that a browser shows for it."""
+
+    style: str
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+_FRAME = Frame(width=460, height=250, left=40, right=452, top=10, floor=206)
+
+
+def histogram(series: Sequence[Series], axis: str) -> Markup:
     """A histogram of one or more series over common bins, as an `<svg>` element.
 
     Zero is always a bin's edge.
     """
     edges = bin_edges([value for one in series for value in one.values])
     counts = [np.histogram(np.clip(one.values, edges[0], edges[-1]), edges)[0] for one in series]
-    top = _nice_step(max(int(count.max()) for count in counts) / 4, least=1)
-    highest = top * math.ceil(max(int(count.max()) for count in counts) / top)
+    most = max(int(count.max()) for count in counts)
+    step = _nice_step(most / 4, least=1)
+    highest = step * math.ceil(most / step)
     bars = [
         _bar(one, edges, place, int(height), highest)
         for one, count in zip(series, counts, strict=True)
@@ -41,12 +75,14 @@ def histogram(series: Sequence[Series], axis: str) -> str:
         if height
     ]
     summary = "; ".join(f"{one.label}: {len(one.values)} photos" for one in series)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(f"Histogram of {axis}. {summary}")}">'
-        f"{_rows(top, highest)}{''.join(bars)}{_columns(edges)}"
-        f'<text class="axis" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" '
-        f'text-anchor="middle">{escape(axis)}</text></svg>'
+    return render(
+        _TEMPLATE,
+        frame=_FRAME,
+        label=f"Histogram of {axis}. {summary}",
+        axis=axis,
+        rules=list(_rules(step, highest)),
+        bars=bars,
+        ticks=list(_ticks(edges)),
     )
 
 
@@ -68,44 +104,28 @@ def _nice_step(wanted: float, least: float = 0.0) -> float:
 
 def _x(edges: Sequence[float], value: float) -> float:
     share = (value - edges[0]) / (edges[-1] - edges[0])
-    return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+    return _FRAME.left + share * (_FRAME.right - _FRAME.left)
 
 
 def _y(count: float, highest: float) -> float:
-    return _HEIGHT - _BOTTOM - count / highest * (_HEIGHT - _TOP - _BOTTOM)
+    return _FRAME.floor - count / highest * (_FRAME.floor - _FRAME.top)
 
 
-def _bar(one: Series, edges: Sequence[float], place: int, height: int, highest: float) -> str:
+def _bar(one: Series, edges: Sequence[float], place: int, height: int, highest: float) -> Bar:
     left, right = _x(edges, edges[place]), _x(edges, edges[place + 1])
-    top, floor = _y(height, highest), _y(0, highest)
+    top = _y(height, highest)
     low, high = (f"{edge:.4g}" for edge in edges[place : place + 2])
-    return (
-        f'<rect class="{one.style}" x="{left + 0.5:.1f}" y="{top:.1f}" '
-        f'width="{right - left - 1:.1f}" height="{floor - top:.1f}">'
-        f"<title>{escape(f'{one.label}, {low} to {high}: {height} photos')}</title></rect>"
-    )
+    title = f"{one.label}, {low} to {high}: {height} photos"
+    return Bar(one.style, left + 0.5, top, right - left - 1, _FRAME.floor - top, title)
 
 
-def _rows(step: float, highest: float) -> str:
-    lines = []
+def _rules(step: float, highest: float) -> Iterator[Mark]:
     for number in range(round(highest / step) + 1):
-        y = _y(number * step, highest)
-        lines.append(
-            f'<line class="rule" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{number * step:g}</text>"
-        )
-    return "".join(lines)
+        yield Mark(_y(number * step, highest), f"{number * step:g}")
 
 
-def _columns(edges: Sequence[float]) -> str:
+def _ticks(edges: Sequence[float]) -> Iterator[Mark]:
     width = edges[1] - edges[0]
     step = width * max(1, round(_nice_step((edges[-1] - edges[0]) / 6) / width))
-    ticks = []
     for number in range(math.ceil(edges[0] / step - 1e-9), math.floor(edges[-1] / step + 1e-9) + 1):
-        x = _x(edges, number * step)
-        ticks.append(
-            f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
-            f"{number * step:.4g}</text>"
-        )
-    return "".join(ticks)
+        yield Mark(_x(edges, number * step), f"{number * step:.4g}")
