@@ -14,7 +14,7 @@ from warp_train.geometry import (
 )
 from warp_train.models import HybridModel
 from warp_train.models.config import ModelConfig
-from warp_train.models.heads_plumbline import SWIFT
+from warp_train.models.heads_plumbline import GATE_LR_SCALE
 
 SIZE = (256, 384)
 
@@ -36,8 +36,8 @@ def as_if_trained(config: ModelConfig | None = None) -> HybridModel:
     model = HybridModel(config)
     head = model.parametric_head
     with torch.no_grad():
-        head.plumb_line.gates.fill_(1 / SWIFT)
-        head.filling.fill_(1 / SWIFT)
+        head.plumb_line.gates.fill_(1 / GATE_LR_SCALE)
+        head.filling.fill_(1 / GATE_LR_SCALE)
     return model
 
 

@@ -40,7 +40,7 @@ class Says(HybridModel):
         self.shown = tuple(image.shape)
         flow = torch.zeros(1, 2, 6, 9) if self.said_flow is None else self.said_flow
         params = torch.tensor([self.lens])
-        return {"params": params, "residual_flow": flow, "doubt": torch.tensor([0.01])}
+        return {"params": params, "residual_flow": flow, "uncertainty": torch.tensor([0.01])}
 
 
 def says(lens: tuple[float, ...], flow: torch.Tensor | None = None) -> Predictor:

@@ -22,6 +22,7 @@ FUNCTIONS = {
     "flow_mag": "flow_magnitude",
     "flow_curv": "flow_curvature",
     "jacobian": "jacobian_loss",
+    "uncertainty": "uncertainty_loss",
 }
 """The function in `composite` that computes each component."""
 
@@ -30,7 +31,7 @@ NEEDS_GRADIENTS = {"edge", "line", "grad_orient"}
 
 def weighted(default: float = 0.0, **weights: float) -> LossConfig:
     keys = {f"{name}_weight": weights.get(name, default) for name in FUNCTIONS}
-    return LossConfig.model_validate(keys)
+    return LossConfig().model_copy(update=keys)  # unchecked: also the uncertainty alone
 
 
 def inputs(
@@ -47,6 +48,7 @@ def inputs(
         "final_grid": (grid + 0.1 * noise(height, width, 2)).requires_grad_(),
         "target_grid": grid.expand(batch, -1, -1, -1),
         "residual_flow": noise(2, 5, 4).requires_grad_(),
+        "uncertainty": (1 + noise()).requires_grad_(),
     }
 
 
@@ -109,6 +111,8 @@ def test_one_sobel_per_image_and_level(monkeypatch: pytest.MonkeyPatch) -> None:
         ("flow_tv", "residual_flow"),
         ("flow_mag", "residual_flow"),
         ("flow_curv", "residual_flow"),
+        ("uncertainty", "target_grid"),
+        ("uncertainty", "final_grid"),
     ],
 )
 def test_a_missing_input_names_the_weight(component: str, missing: str) -> None:
@@ -145,6 +149,42 @@ def test_gradients_in_float64(pixel_kind: str) -> None:
     variables = (prediction, geometric["final_grid"], geometric["residual_flow"])
     assert total(*variables).dtype == torch.float64
     assert torch.autograd.gradcheck(total, variables, fast_mode=True)
+
+
+def test_the_uncertainty_gets_the_gradient_and_the_warp_does_not() -> None:
+    (prediction, target), geometric = inputs(dtype=torch.float64)
+    loss, uncertainty = CompositeLoss(weighted(uncertainty=0.7)), geometric.pop("uncertainty")
+
+    def total(uncertainty: Tensor) -> Tensor:
+        return loss(prediction, target, uncertainty=uncertainty, **geometric)[0]
+
+    assert torch.autograd.gradcheck(total, uncertainty)
+    total(uncertainty).backward()
+    for leaf in (prediction, geometric["final_grid"], geometric["residual_flow"]):
+        assert leaf.grad is None
+
+
+def test_the_total_of_a_warp_without_uncertainty_can_be_compared() -> None:
+    images, geometric = inputs()
+    loss = CompositeLoss(weighted(1.0, grid=2.0, uncertainty=0.5))
+    objective, terms = loss(*images, **geometric)
+    geometric["uncertainty"] = None
+    without, fewer = loss(*images, **geometric)
+    assert terms.keys() - fewer.keys() == {"uncertainty"}
+    assert torch.equal(loss.warp_total(terms), without)
+    assert torch.equal(loss.warp_total(fewer), without)
+    assert objective.item() == pytest.approx(
+        without.item() + 0.5 * terms["uncertainty"].item(), rel=1e-6
+    )
+
+
+def test_where_no_warp_is_known_the_uncertainty_costs_nothing() -> None:
+    images, geometric = inputs()
+    geometric["target_grid"] = torch.full_like(geometric["target_grid"], torch.nan)
+    _, terms = CompositeLoss(weighted(1.0))(*images, **geometric)
+    assert terms["uncertainty"] == 0
+    terms["uncertainty"].backward()
+    assert geometric["uncertainty"].grad.count_nonzero() == 0
 
 
 def test_mean_over_equal_shares_is_the_value_of_the_batch() -> None:
@@ -219,7 +259,8 @@ def test_values_and_gradients_are_finite(
     total.backward()
     for name, term in terms.items():
         assert term.isfinite(), name
-    for leaf in (prediction, geometric["final_grid"], geometric["residual_flow"]):
+    predicted = (geometric[name] for name in ("final_grid", "residual_flow", "uncertainty"))
+    for leaf in (prediction, *predicted):
         assert leaf.grad is not None
         assert leaf.grad.isfinite().all()
 
@@ -241,6 +282,10 @@ def test_a_flat_target_says_nothing_about_orientation() -> None:
         ({"pyramid_levels": 0}, "pyramid_levels"),
         ({"jacobian_margin": 1.0}, "jacobian_margin"),
         ({f"{name}_weight": 0.0 for name in FUNCTIONS}, "at least one"),
+        (
+            {f"{name}_weight": float(name == "uncertainty") for name in FUNCTIONS},
+            "other than uncertainty_weight",
+        ),
     ],
 )
 def test_bad_configurations_name_the_key(keys: dict[str, Any], named: str) -> None:

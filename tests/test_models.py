@@ -96,7 +96,7 @@ def test_a_disabled_residual_is_the_flow_of_a_new_head(
 def test_every_parameter_that_trains_has_a_gradient(enabled: bool) -> None:
     model = HybridModel(residual_enabled=enabled)
     out = model(torch.rand(1, 3, 50, 70))
-    (out["params"].sum() + out["residual_flow"].sum() + out["doubt"].sum()).backward()
+    (out["params"].sum() + out["residual_flow"].sum() + out["uncertainty"].sum()).backward()
     for name, parameter in model.named_parameters():
         used = enabled or not name.startswith("residual_head.")
         assert (parameter.grad is not None) == used, name
@@ -124,7 +124,7 @@ def test_a_forward_and_backward_pass_copies_nothing_to_the_host() -> None:
     image = torch.rand(2, 3, 32, 48)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         out = model(image)
-        (out["params"].sum() + out["residual_flow"].sum() + out["doubt"].sum()).backward()
+        (out["params"].sum() + out["residual_flow"].sum() + out["uncertainty"].sum()).backward()
     names = {event.key for event in profile.key_averages()}
     assert "aten::conv2d" in names
     assert not names & {"aten::item", "aten::_local_scalar_dense", "aten::nonzero"}

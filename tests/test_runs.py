@@ -26,8 +26,7 @@ from runs_helpers import (
 
 from warp_train.data import build_sources
 from warp_train.data.samples import SampleKey
-from warp_train.geometry import build_parametric_grid, end_point_error
-from warp_train.inference.fallback import expected_error_px
+from warp_train.geometry import build_parametric_grid, end_point_error, percent_to_px
 from warp_train.inference.predictor import load_predictor
 from warp_train.models import from_pretrained
 from warp_train.recipe import Recipe, load_recipe
@@ -52,7 +51,7 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
     assert_same_weights(whole, broken)
     assert losses(broken) == losses(whole)
     assert losses(broken, "val") == losses(whole, "val")
-    # And so are its doubts, which step 9 has from a validation before the kill.
+    # And so is its calibration, which step 9 has from a validation before the kill.
     config = "checkpoints/step-000000009/config.json"
     assert (broken / config).read_bytes() == (whole / config).read_bytes()
 
@@ -310,7 +309,7 @@ def test_a_network_trained_on_crops_looks_at_whole_photos_larger(tmp_path: Path)
 
 
 @pytest.mark.parametrize("more", [(), ("train.ema_decay=0.9",)])
-def test_a_networks_doubt_is_its_mean_error_on_unseen_samples(
+def test_the_expected_error_is_the_mean_error_on_unseen_samples(
     more: tuple[str, ...], tmp_path: Path
 ) -> None:
     assert train(STAGES[0], tmp_path, *more, "validate.every_steps=7") == 0
@@ -318,20 +317,22 @@ def test_a_networks_doubt_is_its_mean_error_on_unseen_samples(
     recipe = load_recipe(run / "recipe.yaml")
     assert isinstance(recipe, Recipe)
     _, unseen = build_sources(recipe.data, recipe.seed)
-    predictor, errors, doubts = load_predictor(run, "cpu"), [], []
+    predictor, errors, expected = load_predictor(run, "cpu"), [], []
     for index in range(len(unseen)):
         sample = unseen[SampleKey(0, index)]
         with torch.inference_mode():
-            said = predictor.model(sample["input_image"][None])
+            prediction = predictor.model(sample["input_image"][None])
         grids = (
             build_parametric_grid(p, 32, 48)
-            for p in (said["params"], sample["target_params"][None])
+            for p in (prediction["params"], sample["target_params"][None])
         )
         errors.append(end_point_error(*grids).item())
         photo = (sample["input_image"] * 255).round().byte().permute(1, 2, 0).numpy()
-        doubt = predictor.predict(photo).doubt
-        assert doubt is not None
-        doubts.append(expected_error_px(doubt, 32, 48))
-    assert sum(doubts) == pytest.approx(sum(errors), rel=1e-3)
+        percent = predictor.predict(photo).expected_error_pct
+        assert percent is not None
+        expected.append(percent_to_px(percent, 32, 48))
+    assert sum(expected) == pytest.approx(sum(errors), rel=1e-3)
     (row,) = [row for row in metrics(run, "val") if row["step"] == 0]
-    assert row["doubt_px"] != pytest.approx(row["epe_px"], rel=0.05)  # there was something to mend
+    assert row["expected_error_px"] != pytest.approx(
+        row["epe_px"], rel=0.05
+    )  # calibration had an effect

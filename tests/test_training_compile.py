@@ -25,9 +25,10 @@ def test_the_network_is_one_graph_with_the_same_results() -> None:
     for network in (model, compiled):
         model.zero_grad()
         out = network(image)
-        (out["params"].square().sum() + out["residual_flow"].sum() + out["doubt"].sum()).backward()
+        flow, uncertainty = out["residual_flow"], out["uncertainty"]
+        (out["params"].square().sum() + flow.sum() + uncertainty.sum()).backward()
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        results.append((out["params"], out["residual_flow"], out["doubt"], *gradients))
+        results.append((out["params"], flow, uncertainty, *gradients))
     assert len(results[0]) > 10
     for eager, other in zip(*results, strict=True):
         torch.testing.assert_close(other, eager, atol=1e-5, rtol=1e-3)

@@ -13,7 +13,6 @@ from accelerate.utils import broadcast_object_list
 
 from warp_train.benchmark.loops import AccelerateLoop, BareLoop, TrainingLoop
 from warp_train.benchmark.parts import (
-    FORWARD,
     time_checkpoint,
     time_losses,
     time_parts,
@@ -103,7 +102,7 @@ def bench(recipe: Recipe, *, steps: int, peer: bool) -> Result:
             steps=steps,
             step_ms=watch.milliseconds(),
             ratios={f"ours/{name}": watch.ratio("ours", name) for name in loops if name != "ours"},
-            parts_ms=_without_overlap(parts.milliseconds()),
+            parts_ms=parts.milliseconds(),
             losses_ms=losses.milliseconds(),
             samples_per_sec=rate,
             data_wait_frac=wait,
@@ -145,14 +144,6 @@ def _loops(run: Run, held: list[Batch], *, peer: bool) -> dict[str, Callable[[],
     if peer:
         loops["peer"] = EagerPeer(run.recipe, batches(), run.accelerator.device).step
     return loops
-
-
-def _without_overlap(parts: dict[str, float]) -> dict[str, float]:
-    """What the forward pass does beside network, warp and losses, in place of all of it."""
-    named = {**parts}
-    whole = named.pop(FORWARD)
-    rest = whole - sum(named[name] for name in ("forward", "warp", "losses"))
-    return {**named, "true warp, doubt": rest}
 
 
 def _name(device: torch.device) -> str:

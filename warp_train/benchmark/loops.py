@@ -35,7 +35,7 @@ class AccelerateLoop:
         out = forward_step(
             run.wrapped, batch, run.backend, run.loss, residual_enabled=run.residual_enabled
         )
-        run.accelerator.backward(out.total)
+        run.accelerator.backward(out.objective)
         if run.recipe.train.grad_clip is not None:
             run.accelerator.clip_grad_norm_(run.wrapped.parameters(), run.recipe.train.grad_clip)
         run.optimizer.step()
@@ -54,7 +54,7 @@ class BareLoop:
     def step(self) -> None:
         image = next(self._batches)["input_image"].to(self._device, non_blocking=True)
         prediction = self._model(image)
-        outputs = (prediction["params"], prediction["residual_flow"], prediction["doubt"])
+        outputs = (prediction["params"], prediction["residual_flow"], prediction["uncertainty"])
         torch.stack([output.square().mean() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
         self._optimizer.step()

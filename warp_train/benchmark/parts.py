@@ -21,7 +21,6 @@ from warp_train.training.run_folder import METRICS_FILE, MetricsWriter
 from warp_train.training.step import StepOutput, forward_step, to_device, true_grid
 from warp_train.training.trackers import Trackers
 
-FORWARD = "forward in all"
 _SAMPLES = 16
 
 
@@ -42,16 +41,17 @@ def time_parts(run: Run, batches: Iterator[Batch], watch: Stopwatch) -> None:
     batch = next(batches)
     with watch.timing("host to device"):
         batch = to_device(batch, run.accelerator.device)
-    with watch.timing(FORWARD):
-        out = forward_step(
-            cast(torch.nn.Module, watch.timed("forward", run.wrapped)),
-            batch,
-            cast(WarpBackend, SimpleNamespace(warp=watch.timed("warp", run.backend.warp))),
-            _TimedLoss(run.loss, watch),
-            residual_enabled=run.residual_enabled,
-        )
+    with watch.timing("true warp"):
+        true_grid(batch)
+    out = forward_step(
+        cast(torch.nn.Module, watch.timed("forward", run.wrapped)),
+        batch,
+        cast(WarpBackend, SimpleNamespace(warp=watch.timed("warp", run.backend.warp))),
+        _TimedLoss(run.loss, watch),
+        residual_enabled=run.residual_enabled,
+    )
     with watch.timing("backward"):
-        run.accelerator.backward(out.total)
+        run.accelerator.backward(out.objective)
     limit = run.recipe.train.grad_clip or float("inf")
     with watch.timing("clip"):
         norm = run.accelerator.clip_grad_norm_(run.wrapped.parameters(), limit)
@@ -71,13 +71,15 @@ def time_losses(run: Run, batch: Batch, watch: Stopwatch) -> None:
     batch = to_device(batch, run.accelerator.device)
     with torch.no_grad():
         prediction = run.model(batch["input_image"])
-        flow = prediction["residual_flow"]
+        flow, uncertainty = prediction["residual_flow"], prediction["uncertainty"]
         warp = run.backend.warp(
             batch["input_image"], prediction["params"], flow if run.residual_enabled else None
         )
     grid = warp.get("final_grid")
     for name, loss in _single_terms(run.recipe).items():
-        image, flow = (t.detach().requires_grad_() for t in (warp["pred_image"], flow))
+        image, flow, uncertainty = (
+            t.detach().requires_grad_() for t in (warp["pred_image"], flow, uncertainty)
+        )
         with watch.timing(name):
             total, _ = loss(
                 image,
@@ -85,6 +87,7 @@ def time_losses(run: Run, batch: Batch, watch: Stopwatch) -> None:
                 final_grid=None if grid is None else grid.detach().requires_grad_(),
                 target_grid=true_grid(batch),
                 residual_flow=flow,
+                uncertainty=uncertainty,
             )
             total.backward()  # type: ignore[no-untyped-call]
 

@@ -3,7 +3,7 @@
 Three Sobel passes per image and term, an 11 × 11 Gaussian SSIM by five depthwise convolutions, a
 pyramid per term, determinants by `torch.gradient`, grids built anew in every step, float32 and
 contiguous memory throughout. Its terms measure what the package's do, not to the same number: it is
-there to be timed, never to train with.
+there to be timed, never to train with. A term of the package that it lacks is left out of its step.
 """
 
 from collections.abc import Callable, Iterator
@@ -64,7 +64,8 @@ def _total(
         ),
         "jacobian": lambda: (config.jacobian_margin - _determinant(grid)).relu().mean(),
     }
-    return torch.stack([weight * terms[name]() for name, weight in config.weights.items()]).sum()
+    weights = {name: weight for name, weight in config.weights.items() if name in terms}
+    return torch.stack([weight * terms[name]() for name, weight in weights.items()]).sum()
 
 
 def warp_grid(params: Tensor, flow: Tensor, height: int, width: int) -> Tensor:

@@ -88,7 +88,7 @@ def _part_rows(result: Result) -> Iterator[Cells]:
         "forward",
         "warp",
         "losses",
-        "true warp, doubt",
+        "true warp",
         "backward",
         "clip",
         "optimizer",

@@ -17,14 +17,13 @@ from .jacobian import jacobian_loss
 from .pixel import charbonnier, l1, pixel_loss
 from .scales import pyramid
 from .ssim import ssim_loss
-from .uncertainty import doubt_loss
+from .uncertainty import uncertainty_loss
 
 __all__ = [
     "CompositeLoss",
     "GradientField",
     "LossConfig",
     "charbonnier",
-    "doubt_loss",
     "edge_loss",
     "flow_curvature",
     "flow_magnitude",
@@ -38,4 +37,5 @@ __all__ = [
     "pixel_loss",
     "pyramid",
     "ssim_loss",
+    "uncertainty_loss",
 ]

@@ -11,6 +11,10 @@ Weight = Annotated[float, Field(ge=0)]
 Window = Annotated[int, Field(ge=2, le=64, multiple_of=2)]
 
 
+UNCERTAINTY = "uncertainty"
+"""The component that measures the predicted uncertainty. All others measure the warp."""
+
+
 class LossConfig(Section):
     """What the training minimises: a weighted sum. A term of weight 0 is not computed."""
 
@@ -44,6 +48,11 @@ class LossConfig(Section):
 
     jacobian_weight: Weight = 0.0
     """Weight (>= 0) of the fold-over penalty on the final grid."""
+
+    uncertainty_weight: Weight = 1.0
+    """Weight (>= 0) of how well the predicted uncertainty fits the end-point error, where the warp
+    is known. It trains that prediction alone and leaves the warp as it is, so it is logged as
+    `loss/uncertainty` and not part of `loss/total`. 0: the uncertainty is not trained."""
 
     grid_kind: GridLossKind = "epe"
     """`epe`: the distance itself, what is reported; `squared`: its square, which follows the
@@ -80,6 +89,8 @@ class LossConfig(Section):
 
     @model_validator(mode="after")
     def _trains_something(self) -> "LossConfig":
-        if not self.weights:
-            raise ValueError("at least one of the *_weight keys must be above 0")
+        if not self.weights.keys() - {UNCERTAINTY}:
+            raise ValueError(
+                "at least one of the *_weight keys other than uncertainty_weight must be above 0"
+            )
         return self

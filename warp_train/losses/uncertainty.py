@@ -1,4 +1,4 @@
-"""How well a network's doubt fits its errors."""
+"""How well the predicted uncertainty fits the errors."""
 
 import torch
 from torch import Tensor
@@ -7,12 +7,15 @@ from warp_train.geometry import full_precision
 
 
 @full_precision
-def doubt_loss(doubt: Tensor, error: Tensor) -> Tensor:
-    """`error / doubt + log doubt`, meaned: least where `doubt` is the mean of such errors.
+def uncertainty_loss(uncertainty: Tensor, error: Tensor) -> Tensor:
+    """Mean of `error / uncertainty + log uncertainty` over the batch.
 
-    The negative log-likelihood of the exponential distribution, which is a proper score of its
-    mean. `error [B]` gets no gradient; samples where it is not finite add 0.
+    Both are `[B]`, in % of the half diagonal. The loss is smallest where `uncertainty` is the mean
+    of the errors: it is the negative log-likelihood of an exponential distribution with that mean.
+    `error` gets no gradient. A sample whose error is not finite, because its warp is unknown,
+    counts with a loss of 0.
     """
     known = error.isfinite()
     error = torch.where(known, error, 1.0).detach()
-    return torch.where(known, error / doubt + torch.log(doubt), 0 * doubt).mean()
+    nothing = 0 * uncertainty
+    return torch.where(known, error / uncertainty + torch.log(uncertainty), nothing).mean()

@@ -1,4 +1,4 @@
-from .config import DOUBT_FACTORS, ModelConfig, ParamBounds, TrainedOn
+from .config import UNCERTAINTY_FACTORS, ModelConfig, ParamBounds, TrainedOn
 from .hybrid_model import HybridModel, Prediction
 from .pretrained import (
     from_pretrained,
@@ -10,7 +10,7 @@ from .pretrained import (
 )
 
 __all__ = [
-    "DOUBT_FACTORS",
+    "UNCERTAINTY_FACTORS",
     "HybridModel",
     "ModelConfig",
     "ParamBounds",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 
 from warp_train.runtime.section import Section
 
@@ -50,37 +50,44 @@ class ModelConfig(Section):
     is 1/16 of the input's size: 1.0 is 16 px of the input."""
 
 
-_Side = Annotated[int, Field(ge=1, le=8192)]  # whoever runs the network builds frames of this size
+_Side = Annotated[int, Field(ge=1, le=8192)]  # frames of this size are built to run the network
 
 
-DOUBT_FACTORS = 0.1, 10.0
-"""Least and largest `TrainedOn.doubt_factor`."""
+UNCERTAINTY_FACTORS = 0.1, 10.0
+"""Smallest and largest `TrainedOn.uncertainty_factor`."""
 
 
 class TrainedOn(Section):
-    """What a network was trained on: whoever runs it needs to know."""
+    """What a network was trained on, as far as running it depends on that."""
 
     stage: str = Field(pattern=r"^[\w.-]{1,64}$")
     """Newest stage of training."""
     size: tuple[_Side, _Side]
     """[height, width] of the frames that it saw."""
     shown: float = Field(default=1.0, ge=0.5, le=1)
-    """Share of a photo's sides that a frame showed, 0.5 … 1. Where it was a part, things looked
-    larger in training than in a whole photo of that size, which is then to be looked at larger."""
-    doubt_factor: float = Field(default=1.0, ge=DOUBT_FACTORS[0], le=DOUBT_FACTORS[1])
-    """How many times larger its errors on unseen samples were than what it expected, 0.1 … 10:
-    networks are too sure of what they have learned from. One number, found by validating, mends
-    the mean (C. Guo et al., "On calibration of modern neural networks", 2017)."""
+    """Share of a photo's sides that a training frame showed, 0.5 … 1. Below 1, objects looked
+    larger in training than they do in a whole photo of that size. Whole photos are then looked at
+    larger, see `look`."""
+    uncertainty_factor: float = Field(
+        default=1.0,
+        ge=UNCERTAINTY_FACTORS[0],
+        le=UNCERTAINTY_FACTORS[1],
+        validation_alias=AliasChoices("uncertainty_factor", "doubt_factor"),
+    )
+    """Mean error on unseen samples over mean predicted uncertainty there, 0.1 … 10. Networks
+    underestimate their errors on samples that they were not trained on. Multiplying by this
+    number, which each validation measures, corrects the mean (C. Guo et al., "On calibration of
+    modern neural networks", 2017). Earlier versions wrote it as `doubt_factor`."""
     fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
     """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
     the control that a network has to beat. None where no warp was known."""
 
     @property
     def look(self) -> tuple[int, int]:
-        """(height, width) of the frame whose area a whole photo is to be looked at.
+        """(height, width) of a frame whose area a whole photo is scaled to for the network.
 
-        As large as they were in training, things are known best (H. Touvron et al., "Fixing the
-        train-test resolution discrepancy", 2019).
+        Networks are most accurate on objects of the size that these had in training (H. Touvron et
+        al., "Fixing the train-test resolution discrepancy", 2019).
         """
         height, width = (round(side / self.shown) for side in self.size)
         return height, width

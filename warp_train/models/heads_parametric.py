@@ -7,16 +7,16 @@ from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, covering_zoom
 from warp_train.models.config import ParamBounds
 from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS
-from warp_train.models.heads_plumbline import SWIFT, PlumbLineHead
-from warp_train.models.heads_uncertainty import DoubtHead
+from warp_train.models.heads_plumbline import GATE_LR_SCALE, PlumbLineHead
+from warp_train.models.heads_uncertainty import UncertaintyHead
 
-# How the terms of real lenses go together, as directions in (k1, k2, k3, s) over their bounds: a
-# bend with the zoom that fills the frame again, and a moustache. Left apart, the four would be
-# correlated up to 0.97, and gradient descent crawls along such valleys.
+# How the terms of real lenses vary together, as directions in (k1, k2, k3, s) over their bounds: a
+# bend with the zoom that fills the frame again, and a moustache. As single parameters the four are
+# correlated up to 0.97, and gradient descent is slow along such valleys.
 _BEND = {"k1": 1.9, "k2": -0.9, "k3": 0.2, "s": 1.6}
 _MOUSTACHE = {"k1": 1.5, "k2": -1.5, "s": 0.75}
 
-_MOST_FILLED = 0.95  # of the bound on s: beyond, tanh has no inverse to speak of
+_MOST_FILLED = 0.95  # of the bound on s: beyond, the inverse of tanh is too steep
 
 
 class ParametricHead(nn.Module):
@@ -26,9 +26,10 @@ class ParametricHead(nn.Module):
     adds eight values, each with a log-precision. Their precision-weighted means `Σ πᵢ vᵢ / Σ πᵢ`,
     `πᵢ = exp(log πᵢ)`, are mixed by a learned 8 × 8 matrix. The sum is the raw parameters, and
     those are bounded by `identity + bound · tanh(raw)`. How far the corrected frame is zoomed is a
-    convention of the data and no property of a photo: `filling` learns how much of the zoom that
-    just fills it belongs to them.
-    A blank wall has no say about lines; a mean that counts it like a door frame drowns the frame.
+    convention of the data and not a property of a photo: `filling` is the learned share of the zoom
+    that just fills the frame.
+    The precisions matter because a blank wall carries no information about lines: a plain mean
+    would count it like a door frame.
     Votes, gates and `filling` start at zero, so an untrained head gives the identity exactly.
     """
 
@@ -47,7 +48,7 @@ class ParametricHead(nn.Module):
             mixing[row] = torch.tensor([direction.get(name, 0.0) for name in PARAM_NAMES])
         self.mixing = nn.Parameter(mixing)
         self.plumb_line = PlumbLineHead(channels, stride, level_camera=level_camera)
-        self.doubt = DoubtHead()
+        self.uncertainty = UncertaintyHead()
         self.filling = nn.Parameter(torch.zeros(()))
         limits = [getattr(bounds, name) for name in PARAM_NAMES]
         self.register_buffer("bounds", torch.tensor(limits), persistent=False)
@@ -55,7 +56,7 @@ class ParametricHead(nn.Module):
 
     def forward(self, features: Tensor, edges: Edges, size: tuple[int, int]) -> dict[str, Tensor]:
         """`[B, C, h, w]` of a photo of `size` (height, width) → `params` and `params_raw`, `[B, 8]`
-        float32, `doubt [B]`, `pencils [B, 2, 2]` and `effective_votes [B, 8]`.
+        float32, `uncertainty [B]`, `pencils [B, 2, 2]` and `effective_votes [B, 8]`.
 
         `effective_votes = (Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations a mean rests on.
         """
@@ -67,7 +68,7 @@ class ParametricHead(nn.Module):
             return {
                 "params": self.identity + self.bounds * torch.tanh(raw),
                 "params_raw": raw,
-                "doubt": self.doubt(lens),
+                "uncertainty": self.uncertainty(lens),
                 "pencils": lens.pencils,
                 "effective_votes": 1 / share.detach().square().sum(2),
             }
@@ -78,5 +79,5 @@ class ParametricHead(nn.Module):
         bent = votes[:, :RADIAL_TERMS] + radial / limit
         zoom = covering_zoom(limit * torch.tanh(bent), *size) - self.identity[-1]
         fills = torch.atanh((zoom / self.bounds[-1]).clamp(-_MOST_FILLED, _MOST_FILLED))
-        zoomed = votes[:, -1] + SWIFT * self.filling * fills
+        zoomed = votes[:, -1] + GATE_LR_SCALE * self.filling * fills
         return torch.cat((bent, votes[:, RADIAL_TERMS:-1], zoomed[:, None]), dim=1)

@@ -1,12 +1,12 @@
-"""From edges to a lens: the plumb-line method, with the network saying which edges are straight.
+"""From edges to a lens: the plumb-line method, with edges weighted by the network.
 
-Every edge is one equation for the lens by how it bends, and one by where it points if it is upright
-or level in the world (`warp_train.models.pencils`). Each is of little worth by itself: the edge of
-a table is straight, that of a cup is not, and a photo shows both alike. The network weighs each
-equation by what surrounds the edge, and the lens is the weighted least-squares solution with a
-prior (Gauss-Newton; Cauchy's weights `1 / (1 + e²)`, so that what contradicts the rest loses its
-say). The information matrix of the last step says how sure the answer is, and the solution is then
-drawn in as such answers want to be (`warp_train.models.shrinkage`).
+Every edge gives one equation for the lens by its bend. An edge that is upright or level in the
+world gives a second one by its direction (`warp_train.models.pencils`). A single equation is
+unreliable: the edge of a table is straight, that of a cup is not, and they look alike. So the
+network weights each equation by what surrounds the edge, and the lens is the weighted least-squares
+solution with a prior (Gauss-Newton, with Cauchy's weights `1 / (1 + e²)` against outliers). The
+information matrix of the last step is the precision of the solution. The solution is then shrunk
+towards zero by a learned function of that precision (`warp_train.models.shrinkage`).
 """
 
 from typing import NamedTuple
@@ -23,25 +23,25 @@ from warp_train.models.shrinkage import Shrinkage
 
 EDGE_FEATURES = 5 * len(STRETCHES) + 6
 
-# How the radial terms of real lenses go together: k1, k2, k3 along the principal directions of what
-# lensfun's wide lenses do to a frame, each as long as it is in the root mean square.
+# How the radial terms of real lenses vary together: k1, k2, k3 along the principal directions of
+# the distortions of lensfun's wide lenses, each scaled to its root mean square.
 _MODES = ((-0.136, 0.032, 0.022), (0.039, 0.0, 0.031), (-0.091, 0.120, -0.042))
 
-_WIDENING = (30.0, 10.0, 4.0, 2.0, 1.4)  # of the tolerances, step by step before the last
-_WIDEST_ANGLE = 8.0  # of the tolerance: beyond, all edges would belong to a pencil
-_NUDGE = 0.02  # of a mode: for slopes by differences, far above rounding
-_LARGEST_STEP = 1.0  # of a mode, but for the last
+_WIDENING = (30.0, 10.0, 4.0, 2.0, 1.4)  # factors of the tolerances in the steps before the last
+_WIDEST_ANGLE = 8.0  # largest factor of a pencil's: beyond, every edge would belong to one
+_NUDGE = 0.02  # of a mode, for slopes by finite differences: far above rounding
+_LARGEST_STEP = 1.0  # of a mode, in all steps but the last
 _LARGEST_TURN = 0.3  # of a pencil's terms
-_STEEPEST = 10.0  # of a direction by a mode: beyond, the lens folds
-# Of a curvature, as a feature and as a weight. Were the clearest edges trusted as far as they fit,
-# the first solutions would rest on a handful, and rounding would decide between them.
+_STEEPEST = 10.0  # slope of a direction by a mode: beyond, the lens folds
+# Added to the variance of a curvature, as a feature and as a weight. Without it the first solutions
+# would depend on a handful of very clear edges, and rounding would decide between these.
 _LEAST_VARIANCE = 0.05**2, 0.4**2
 _LEAST_TURN = 0.01**2  # variance of a direction, in rad²
-SWIFT = 30.0  # how many times faster than a weight a gate may move: a few have far to go
+GATE_LR_SCALE = 30.0  # a learning-rate scale: gates have to move much further than weights
 
 
-class _Say(NamedTuple):
-    """The precision of each equation, before what contradicts the rest loses its say."""
+class _EquationWeights(NamedTuple):
+    """The weight of each equation, before outliers are weighted down."""
 
     bend: Tensor
     """`[B, N, 4]`"""
@@ -57,9 +57,9 @@ class _Guess(NamedTuple):
 
 
 class PlumbLineHead(nn.Module):
-    """Weighs the edges by the features around them and solves for the radial terms of the lens.
+    """Weights the edges by the features around them and solves for the radial terms of the lens.
 
-    What it returns is scaled by gates that start at zero, so an untrained head gives the identity.
+    The terms are scaled by gates that start at zero, so an untrained head gives the identity.
     """
 
     modes: Tensor
@@ -69,15 +69,15 @@ class PlumbLineHead(nn.Module):
         self.level_camera = level_camera
         self.stride = stride
         self.hidden = nn.Linear(channels + EDGE_FEATURES, 32)
-        self.say = nn.Linear(32, len(STRETCHES) + PENCILS)
-        nn.init.zeros_(self.say.weight)
-        nn.init.zeros_(self.say.bias)
+        self.log_weights = nn.Linear(32, len(STRETCHES) + PENCILS)
+        nn.init.zeros_(self.log_weights.weight)
+        nn.init.zeros_(self.log_weights.bias)
         self.register_buffer("modes", torch.tensor(_MODES), persistent=False)
         self.mixing = nn.Parameter(torch.tensor(_MODES))
         self.gates = nn.Parameter(torch.zeros(RADIAL_TERMS))
         self.prior_mean = nn.Parameter(torch.zeros(RADIAL_TERMS))
         self.log_prior = _logarithms(1.0, 1.0, 1.0)
-        self.log_gain = _logarithms(0.06)  # neighbours on a line are no new witness
+        self.log_gain = _logarithms(0.06)  # neighbouring edges on a line are not independent
         self.log_tolerance = _logarithms(1.6)
         self.log_pencil_prior = _logarithms(0.05**-2, 0.05**-2)
         self.log_pencil_gain = _logarithms(0.13, 0.13)
@@ -85,57 +85,60 @@ class PlumbLineHead(nn.Module):
         self.shrinkage = Shrinkage()
 
     def forward(self, features: Tensor, edges: Edges) -> Lens:
-        """The lens that makes the edges of `features [B, C, h, w]`'s photo straight."""
-        known = torch.cat((features_at(features, self.stride, edges), edge_features(edges)), dim=-1)
-        heard = torch.exp(self.say(F.silu(self.hidden(known))).clamp(-10, 10))
-        bend, direction = heard[..., : len(STRETCHES)], heard[..., len(STRETCHES) :]
+        """The lens that straightens `edges`, from their photo's `features [B, C, h, w]`."""
+        around = features_at(features, self.stride, edges)
+        hidden = F.silu(self.hidden(torch.cat((around, edge_features(edges)), dim=-1)))
+        learned = torch.exp(self.log_weights(hidden).clamp(-10, 10))
+        bend, direction = learned[..., : len(STRETCHES)], learned[..., len(STRETCHES) :]
         bends = edges.support.clamp_min(0.02) / (edges.variance + _LEAST_VARIANCE[1])
-        # Of a parabola's slope, as its bend's variance implies; over the second stretch.
+        # The variance of a direction follows from that of the bend over the second stretch.
         turn = edges.variance[..., 1] * (STRETCHES[1] ** 2 / 2) + _LEAST_TURN
         turns = self.level_camera * edges.support[..., 1].clamp_min(0.02) / turn
-        return self._solve(edges, _Say(bend * bends, (direction * turns[..., None]).mT))
+        weights = _EquationWeights(bend * bends, (direction * turns[..., None]).mT)
+        return self._solve(edges, weights)
 
-    def _solve(self, edges: Edges, say: _Say) -> Lens:
+    def _solve(self, edges: Edges, weights: _EquationWeights) -> Lens:
         """Robust Gauss-Newton. Gradients flow through the last step alone: that is the implicit
-        gradient at the solution. The first steps tolerate everything, so that a strong lens is not
-        taken for a photo full of outliers about no lens at all (graduated non-convexity: Blake and
-        Zisserman, 1987).
+        gradient at the solution. The first steps have wide tolerances, so that the edges of a
+        strong lens are not discarded as outliers of no lens at all (graduated non-convexity: Blake
+        and Zisserman, 1987).
         """
         photos = len(edges.position)
         guess = _Guess(
-            say.bend.new_zeros(photos, RADIAL_TERMS),
-            say.bend.new_zeros(photos, PENCILS, PENCIL_TERMS),
+            weights.bend.new_zeros(photos, RADIAL_TERMS),
+            weights.bend.new_zeros(photos, PENCILS, PENCIL_TERMS),
         )
         with torch.no_grad():
             for wide in _WIDENING:
-                step, turn, _ = self._step(edges, say, guess, wide)
+                step, turn, _ = self._step(edges, weights, guess, wide)
                 guess = _Guess(
                     guess.modes + step.clamp(-_LARGEST_STEP, _LARGEST_STEP),
                     guess.pencils + turn.clamp(-_LARGEST_TURN, _LARGEST_TURN),
                 )
-        step, turn, lens = self._step(edges, say, guess, 1.0)
+        step, turn, lens = self._step(edges, weights, guess, 1.0)
         modes = self.shrinkage(guess.modes + step, evidence(lens))
         return lens._replace(
-            radial=(modes * SWIFT * self.gates) @ self.mixing,
+            radial=(modes * GATE_LR_SCALE * self.gates) @ self.mixing,
             pencils=guess.pencils + turn.clamp(-_LARGEST_TURN, _LARGEST_TURN),
         )
 
     def _step(
-        self, edges: Edges, say: _Say, at: _Guess, wide: float
+        self, edges: Edges, prior_weights: _EquationWeights, at: _Guess, wide: float
     ) -> tuple[Tensor, Tensor, Lens]:
-        """Steps `[B, 3]` and `[B, 2, 2]` from `at` with `wide` times the tolerance, and what was
-        found there."""
+        """Steps `[B, 3]` and `[B, 2, 2]` from `at` with `wide` times the tolerance, and the lens
+        with its evidence at `at`."""
         lines = self._trials(edges, at.modes)
         gain, prior = torch.exp(self.log_gain), torch.exp(self.log_prior)
         tolerance = torch.exp(-2 * self.log_tolerance) / wide**2
         expected, slopes = _differences(lines.curvature)
         off = edges.curvature - expected[..., None]
-        weight = gain * say.bend / (1 + say.bend * off.square() * tolerance)
+        bend = prior_weights.bend
+        weight = gain * bend / (1 + bend * off.square() * tolerance)
         weights = weight.sum(-1)
         information = (slopes * weights[..., None]).mT @ slopes + torch.diag(prior)
         pull = torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
         pull = pull - prior * (at.modes - self.prior_mean)
-        pencils, pencil_weights, misaligned = self._pencils(say, at, wide, lines)
+        pencils, pencil_weights, misaligned = self._pencils(prior_weights, at, wide, lines)
         information = information + pencils.information
         step = _solved(information, pull + pencils.pull)
         misfit = (weights * off[..., 1].square()).sum(1) / weights.sum(1).clamp_min(1e-12)
@@ -143,17 +146,17 @@ class PlumbLineHead(nn.Module):
         return step, pencils.step(step), lens
 
     def _pencils(
-        self, say: _Say, at: _Guess, wide: float, lines: StraightLines
+        self, prior_weights: _EquationWeights, at: _Guess, wide: float, lines: StraightLines
     ) -> tuple[Eliminated, Tensor, Tensor]:
-        """What the directions say; then `pencil_weights` and `misaligned` of a `Lens`."""
+        """The equations of the directions; then `pencil_weights` and `misaligned` of a `Lens`."""
         gain, tolerance = (
             torch.exp(log)[:, None] for log in (self.log_pencil_gain, self.log_pencil_tolerance)
         )
         off = off_pencils(lines, at.pencils)
         sine, slopes = _differences(off.sine)
-        surprise = sine / (tolerance * min(wide, _WIDEST_ANGLE))
-        weights = gain * say.direction * off.near[..., 0, :] / (1 + surprise.square())
-        heard = weights.sum((1, 2)).clamp_min(1e-12)
+        relative = sine / (tolerance * min(wide, _WIDEST_ANGLE))
+        weights = gain * prior_weights.direction * off.near[..., 0, :] / (1 + relative.square())
+        total = weights.sum((1, 2)).clamp_min(1e-12)
         pencils = eliminate(
             weights,
             sine,
@@ -162,33 +165,33 @@ class PlumbLineHead(nn.Module):
             at.pencils,
             torch.exp(self.log_pencil_prior),
         )
-        return pencils, weights, (weights * sine.square()).sum((1, 2)) / heard
+        return pencils, weights, (weights * sine.square()).sum((1, 2)) / total
 
     @torch.no_grad()
     def _trials(self, edges: Edges, modes: Tensor) -> StraightLines:
-        """Straight lines `[B, 1 + 3, N]` where the edges are seen: through the lens `modes [B, 3]`,
-        and through it with each mode nudged."""
+        """Straight lines `[B, 1 + 3, N]` at the edges' positions, as the lens `modes [B, 3]` shows
+        them, and as it does with each mode nudged."""
         nudges = F.pad(_NUDGE * self.modes, (0, 0, 1, 0))
         radial = (modes @ self.modes)[:, None] + nudges
         return straight_lines(edges.position[:, None], edges.normal[:, None], radial)
 
 
 def _differences(trials: Tensor) -> tuple[Tensor, Tensor]:
-    """Of `[..., 1 + 3, N]`: the first, `[..., N]`, and slopes by the modes, `[..., N, 3]`."""
+    """The first of `[..., 1 + 3, N]`, `[..., N]`, and slopes by the modes, `[..., N, 3]`."""
     first = trials[..., :1, :]
     return first[..., 0, :], ((trials[..., 1:, :] - first) / _NUDGE).mT
 
 
 def _logarithms(*values: float) -> nn.Parameter:
-    """Of positive scalars that are learned slowly: were they swift, training would narrow the
-    tolerances, and photos with few lines lose their way."""
+    """Logarithms of positive scalars, as parameters. These are not scaled to learn faster: training
+    would then narrow the tolerances, and the solution would fail on photos with few lines."""
     return nn.Parameter(torch.tensor(values if len(values) > 1 else values[0]).log())
 
 
 def _solved(matrix: Tensor, right: Tensor) -> Tensor:
     """`x [B, 3]` of `matrix [B, 3, 3] x = right [B, 3]`, by cross products of the rows.
 
-    A solver of the library's waits for the device to say that all went well.
+    The library's solvers wait for the device, to check for errors.
     """
     a, b, c = matrix.unbind(1)
     bc, ca, ab = torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)
@@ -199,11 +202,11 @@ def _solved(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def edge_features(edges: Edges) -> Tensor:
-    """What a network is told about each edge, `[B, N, EDGE_FEATURES]`: how it bends and lies."""
+    """Features of each edge, `[B, N, EDGE_FEATURES]`: how it bends, and where and how it lies."""
     x, y = edges.position.unbind(-1)
     n_x, n_y = edges.normal.unbind(-1)
     distance, place = n_x * x + n_y * y, n_x * y - n_y * x
-    # The bend counts towards the centre, whichever side is brighter.
+    # A bend is positive towards the centre, whichever side is brighter.
     bend = edges.curvature * torch.where(distance < 0, -1.0, 1.0)[..., None]
     deviation = (edges.variance + _LEAST_VARIANCE[0]).sqrt()
     lies = (

@@ -1,4 +1,4 @@
-"""How wrong the lens is likely to be, in the network's own estimate."""
+"""The uncertainty: the error that the network expects of its own lens."""
 
 import math
 
@@ -11,11 +11,11 @@ from warp_train.models.evidence import EVIDENCE, RADIAL_TERMS, Lens, evidence
 _FIRST_GUESS = 0.3  # % of the half diagonal: 0.9 px of a photo 480 px long
 
 
-class DoubtHead(nn.Module):
-    """From how the edges agree to the expected mean end-point error, in % of the half diagonal.
+class UncertaintyHead(nn.Module):
+    """From how well the edges agree to the expected mean end-point error.
 
-    It looks on: no gradient of its own reaches the lens. Only where gradients are clipped by their
-    common norm do the two know of each other.
+    No gradient of its own reaches the lens. The two affect each other only where gradients are
+    clipped by their common norm.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class DoubtHead(nn.Module):
         nn.init.constant_(self.out.bias, math.log(_FIRST_GUESS))
 
     def forward(self, lens: Lens) -> Tensor:
-        """`[B]`, above 0."""
+        """`[B]`, above 0, in % of the half diagonal."""
         bend = 5 * lens.radial.detach().abs().clamp_max(1)
-        known = torch.cat((evidence(lens), bend), dim=1)
-        return torch.exp(self.out(F.silu(self.hidden(known))).squeeze(1).clamp(-7, 5))
+        inputs = torch.cat((evidence(lens), bend), dim=1)
+        return torch.exp(self.out(F.silu(self.hidden(inputs))).squeeze(1).clamp(-7, 5))

@@ -10,11 +10,11 @@ from warp_train.models.edges import measure_edges
 from warp_train.models.evidence import RADIAL_TERMS
 from warp_train.models.heads_parametric import ParametricHead
 from warp_train.models.heads_residual import ResidualHead, no_flow
-from warp_train.models.line_residuals import left_over, left_over_map
+from warp_train.models.line_residuals import line_residual_map, line_residuals
 
 
 class Prediction(TypedDict):
-    """What the network says of a batch of photos."""
+    """The network's output for a batch of photos."""
 
     params: Tensor
     """`[B, 8]`, in the order of `PARAM_NAMES`, within their bounds."""
@@ -22,9 +22,9 @@ class Prediction(TypedDict):
     """`[B, 8]` before the bound: `params = identity + bound · tanh(params_raw)`."""
     residual_flow: Tensor
     """`[B, 2, Hr, Wr]` in pixels of its own grid; zeros while the residual is off."""
-    doubt: Tensor
-    """`[B]`: the mean end-point error that the network expects of itself, in % of the half
-    diagonal; times `HybridModel.doubt_factor` for photos that it was not trained on."""
+    uncertainty: Tensor
+    """`[B]`: the expected mean end-point error of this prediction, in % of the half diagonal. For
+    photos outside the training set it must be multiplied by `HybridModel.uncertainty_factor`."""
     debug_stats: dict[str, Tensor]
     """`effective_votes [B, 8]`."""
 
@@ -57,9 +57,9 @@ class HybridModel(nn.Module):
         )
 
     @property
-    def doubt_factor(self) -> float:
-        """`TrainedOn.doubt_factor`; 1 for weights without a record of their training."""
-        return self.trained_on.doubt_factor if self.trained_on else 1.0
+    def uncertainty_factor(self) -> float:
+        """`TrainedOn.uncertainty_factor`; 1 for weights without a record of their training."""
+        return self.trained_on.uncertainty_factor if self.trained_on else 1.0
 
     def forward(self, image: Tensor) -> Prediction:
         """Predicts the warp that straightens `image [B, 3, H, W]` in 0..1, of any size."""
@@ -69,15 +69,15 @@ class HybridModel(nn.Module):
         lens = self.parametric_head(features, edges, (height, width))
         params, pencils = lens.pop("params"), lens.pop("pencils")
         if self.residual_enabled:
-            left = left_over(edges, params[:, :RADIAL_TERMS], pencils)
-            stride, shape = self.stride, features.shape[-2:]
-            flow = self.residual_head(features, left_over_map(left, edges, stride, shape))
+            by_edge = line_residuals(edges, params[:, :RADIAL_TERMS], pencils)
+            residuals = line_residual_map(by_edge, edges, self.stride, features.shape[-2:])
+            flow = self.residual_head(features, residuals)
         else:
             flow = no_flow(image)
         return {
             "params": params,
             "params_raw": lens.pop("params_raw"),
             "residual_flow": flow,
-            "doubt": lens.pop("doubt"),
+            "uncertainty": lens.pop("uncertainty"),
             "debug_stats": lens,
         }

@@ -1,9 +1,9 @@
-"""What a lens leaves of the edges' bends and directions: where there is more to a warp than a lens.
+"""Line residuals: the part of the edges' bends and directions that the lens does not explain.
 
-Through the right lens the straight lines of the world are straight. Where something else has moved
-them by `ρ(q)`, an edge with normal `n` and tangent `τ` still bends by `n · ∂²ρ/∂τ²`, and an upright
-or level one is still turned by the slope of `n · ρ` along `τ`: derivatives of the flow, measured
-edge by edge.
+Straight lines of the world are straight once the right lens is corrected. Where a warp moves points
+by a further `ρ(q)`, an edge with normal `n` and tangent `τ` still bends by `n · ∂²ρ/∂τ²`, and an
+upright or level edge is still turned by the slope of `n · ρ` along `τ`. These are derivatives of
+the residual flow, measured edge by edge.
 """
 
 import torch
@@ -14,19 +14,21 @@ from warp_train.geometry import StraightLines, straight_lines
 from warp_train.models.edges import CELL_PX, STRETCHES, Edges
 from warp_train.models.pencils import PENCILS, off_pencils
 
-LEFT_OVER_CHANNELS = 2 * len(STRETCHES) + 2 * PENCILS + 1
+LINE_RESIDUAL_CHANNELS = 2 * len(STRETCHES) + 2 * PENCILS + 1
 
-_BEND = 0.3  # 1 / half diagonal: what flows and things that are not straight do about alike
-_TURN = 0.05  # the sine of an angle, likewise
+_BEND = (
+    0.3  # 1 / half diagonal: a usual size of bends by flows and of objects that are not straight
+)
+_TURN = 0.05  # the sine of an angle: a usual size of turns, likewise
 
 
 @torch.no_grad()
-def left_over(edges: Edges, radial: Tensor, pencils: Tensor) -> Tensor:
-    """`[B, N, LEFT_OVER_CHANNELS]` of the size of 1.
+def line_residuals(edges: Edges, radial: Tensor, pencils: Tensor) -> Tensor:
+    """`[B, N, LINE_RESIDUAL_CHANNELS]`, scaled to a size of about 1.
 
     Args:
         edges: of a photo.
-        radial: `[B, 3]`: k1, k2, k3 of the lens that it is seen through.
+        radial: `[B, 3]`: k1, k2, k3 of the lens that took it.
         pencils: `[B, 2, 2]`: tilt and convergence of its upright and level lines.
 
     Bends are vectors along the normal, and directions are counted from a pencil to an edge: neither
@@ -47,9 +49,13 @@ def left_over(edges: Edges, radial: Tensor, pencils: Tensor) -> Tensor:
     )
 
 
-def left_over_map(values: Tensor, edges: Edges, stride: int, shape: tuple[int, int]) -> Tensor:
-    """The values `[B, N, C]` of the edges laid where these are, `[B, C, h, w]`, one cell every
-    `stride` px, a multiple of 8; the mean over 8 × 8 px, of which those without an edge count 0."""
+def line_residual_map(values: Tensor, edges: Edges, stride: int, shape: tuple[int, int]) -> Tensor:
+    """The edges' values `[B, N, C]` as a map `[B, C, h, w]` with a cell every `stride` px, a
+    multiple of 8.
+
+    A cell holds the mean over its 8 × 8 px blocks. Each block has the value of its edge, or 0 where
+    it has none.
+    """
     rows, columns = (side * (stride // CELL_PX) for side in shape)
     there = edges.cell[..., 0] * columns + edges.cell[..., 1]
     place = there[:, None].expand(-1, values.shape[-1], -1)

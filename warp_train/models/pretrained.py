@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.hybrid_model import HybridModel
 from warp_train.models.model_card import model_card
+from warp_train.models.renamed import with_current_names
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import Section, config_differences
 
@@ -149,10 +150,13 @@ def read_weights(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU; WarpTrainError if it cannot be read."""
+    """All tensors of a safetensors file, on the CPU; WarpTrainError if it cannot be read.
+
+    Those of earlier versions come by their names in this one.
+    """
     _expect_file(path)
     try:
-        return load_file(path)
+        return with_current_names(load_file(path))
     except OSError as error:
         raise WarpTrainError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
@@ -213,11 +217,12 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     _expect_file(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise WarpTrainError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
         raise WarpTrainError(f"{path}: damaged or truncated ({plain(error)})") from error
+    return with_current_names(shapes)
 
 
 def _expect_file(path: Path, at_most: int | None = None) -> None:

@@ -1,11 +1,10 @@
-"""How far to believe what the edges say.
+"""Shrinks the least-squares solution by a learned function of its size and precision.
 
-Least squares knows one Gaussian prior for all photos. Real lenses are not drawn from one: most bend
-little, a few a lot. A small answer is therefore mostly noise and wants to be drawn in, a large one
-is mostly lens and wants to be left alone, and the more so the more edges stand behind it. The mean
-of what may be true is the answer plus a function of the answer and its precision, whatever the
-prior is (Tweedie's formula: B. Efron, "Tweedie's formula and selection bias", 2011). That function
-is learned.
+Least squares assumes one Gaussian prior for all photos. Real lenses do not follow it: most bend
+little, a few a lot. A small solution is therefore mostly noise and should be shrunk, a large one is
+mostly lens and should be kept, the more so the more edges support it. Whatever the prior is, the
+posterior mean is the solution plus a function of the solution and its precision (Tweedie's formula:
+B. Efron, "Tweedie's formula and selection bias", 2011). That function is learned.
 """
 
 import torch
@@ -15,12 +14,11 @@ from torch import Tensor, nn
 from warp_train.models.evidence import EVIDENCE, RADIAL_TERMS
 
 _HIDDEN = 16
-_LARGEST = 3.0  # of a mode: beyond, an answer is as large as any
+_LARGEST = 3.0  # of a mode: larger solutions are treated alike
 
 
 class Shrinkage(nn.Module):
-    """Draws a solution in, or out, by what it is and by what it rests on. Untrained, it does
-    nothing."""
+    """Scales and shifts a solution by its size and its evidence. Untrained, it changes nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,8 +29,8 @@ class Shrinkage(nn.Module):
 
     def forward(self, modes: Tensor, evidence: Tensor) -> Tensor:
         """`modes [B, 3]` of the lens and `evidence [B, EVIDENCE]` → `[B, 3]`."""
-        answer = modes.detach().clamp(-_LARGEST, _LARGEST)
-        known = torch.cat((evidence, answer, answer.abs()), dim=1)
-        scale, shift = self.out(F.silu(self.hidden(known))).chunk(2, dim=1)
-        drawn: Tensor = modes * (1 + scale) + shift
-        return drawn
+        solution = modes.detach().clamp(-_LARGEST, _LARGEST)
+        inputs = torch.cat((evidence, solution, solution.abs()), dim=1)
+        scale, shift = self.out(F.silu(self.hidden(inputs))).chunk(2, dim=1)
+        shrunk: Tensor = modes * (1 + scale) + shift
+        return shrunk

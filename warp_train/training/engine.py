@@ -29,7 +29,7 @@ from warp_train.training.validation import (
     await_scores,
     ended_epoch,
     note_best,
-    note_doubt,
+    note_uncertainty,
     score_again,
     show,
     validate,
@@ -160,7 +160,7 @@ def optimizer_step(
             out = forward_step(
                 run.wrapped, batch, run.backend, run.loss, residual_enabled=run.residual_enabled
             )
-            run.accelerator.backward(out.total / accum)
+            run.accelerator.backward(out.objective / accum)
         for name, value in {"total": out.total, **out.parts}.items():
             share = value.detach() / accum
             losses[name] = losses[name] + share if name in losses else share
@@ -244,7 +244,7 @@ def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
         run.best = None  # nobody has its weights any more
     best_before = run.best
     best = note_best(run, values)
-    note_doubt(run, values)
+    note_uncertainty(run, values)
     records.write("val", run.step, ended_epoch(run), values)
     every = run.recipe.tracking.images_every
     if every and run.validations % every == 0 and run.accelerator.is_main_process:

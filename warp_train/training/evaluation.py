@@ -15,9 +15,9 @@ from warp_train.geometry import (
     end_point_error,
     evaluate_safety,
     fit_lens,
-    half_diagonal,
     identity_grid,
     jacobian_stats,
+    percent_to_px,
     warp_image,
 )
 from warp_train.losses import CompositeLoss
@@ -41,12 +41,12 @@ class Measured(NamedTuple):
 
     warp: BackendOutput
     total: Tensor
-    """Its loss."""
+    """`loss/total`, which compares warps with and without a predicted uncertainty."""
     parts: dict[str, Tensor]
-    """Of the loss, by component."""
-    doubt: Tensor | None = None
-    """`[B]`: the error that the network expects, in % of the half diagonal; None of a warp that is
-    the same for every photo."""
+    """The unweighted components of the loss."""
+    expected_error: Tensor | None = None
+    """`[B]`: the calibrated uncertainty, in % of the half diagonal. None for a warp that is the
+    same for every photo: it comes without one."""
 
 
 Measure = Callable[[Batch], Measured]
@@ -59,8 +59,8 @@ def network_measure(
 
     def measure(batch: Batch) -> Measured:
         out = forward_step(model, batch, backend, loss, residual_enabled=residual_enabled)
-        doubt = out.prediction["doubt"] * model.doubt_factor
-        return Measured(out.warp, out.total, out.parts, doubt)
+        expected = out.prediction["uncertainty"] * model.uncertainty_factor
+        return Measured(out.warp, out.total, out.parts, expected)
 
     return measure
 
@@ -73,7 +73,7 @@ def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -
         lens = torch.tensor([params], device=image.device)
         grid = build_parametric_grid(lens, *image.shape[-2:]).expand(len(image), -1, -1, -1)
         warped = warp_image(image, grid, recipe.warp.mode, recipe.warp.padding_mode)
-        total, parts = loss(
+        _, parts = loss(
             warped,
             batch["target_image"],
             final_grid=grid,
@@ -85,7 +85,7 @@ def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -
             "final_grid": grid,
             "warp_stats": jacobian_stats(grid),
         }
-        return Measured(out, total, parts)
+        return Measured(out, loss.warp_total(parts), parts)
 
     return measure
 
@@ -153,7 +153,7 @@ def measure_all(
 
 def _rows(measure: Measure, batch: Batch, recipe: Recipe) -> list[Row]:
     """One row of metrics for each sample of a batch; a loss is the batch's mean."""
-    warp, total, parts, doubt = measure(batch)
+    warp, total, parts, expected = measure(batch)
     count = len(batch["index"])
     columns: dict[str, Tensor] = {
         "loss/total": total.expand(count),
@@ -163,9 +163,11 @@ def _rows(measure: Measure, batch: Batch, recipe: Recipe) -> list[Row]:
     if "final_grid" in warp:
         grid, truth = warp["final_grid"], true_grid(batch)
         columns["epe_px"] = end_point_error(grid, truth)
-        if doubt is not None:
-            in_px = doubt * (half_diagonal(*truth.shape[1:3]) / 100)
-            columns["doubt_px"] = torch.where(columns["epe_px"].isfinite(), in_px, torch.nan)
+        if expected is not None:
+            in_px = percent_to_px(expected, *truth.shape[1:3])
+            columns["expected_error_px"] = torch.where(
+                columns["epe_px"].isfinite(), in_px, torch.nan
+            )
         residual = warp.get("residual_flow_fullres_norm")
         safe = [
             evaluate_safety(

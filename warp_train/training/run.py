@@ -47,7 +47,7 @@ log = logging.getLogger("warp_train")
 RESIDUAL_STAGES = ("stage2_hybrid", "stage3_finetune")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
     """One stage under way. `step` counts optimizer steps done."""
 
@@ -94,12 +94,14 @@ class Run:
 
 
 def build_model(recipe: Recipe) -> HybridModel:
-    """The network of a stage: stage 1 neither trains nor runs the residual head."""
+    """The network of a stage: stage 1 neither trains nor runs the residual head, and the
+    uncertainty is trained where its loss has a weight."""
     set_seed(recipe.seed)
     enabled = recipe.stage in RESIDUAL_STAGES
     model = HybridModel(recipe.model, residual_enabled=enabled)
     # A frozen head has no gradients for the processes to wait for.
     model.residual_head.requires_grad_(enabled)
+    model.parametric_head.uncertainty.requires_grad_(recipe.loss.uncertainty_weight > 0)
     return model
 
 
@@ -140,27 +142,27 @@ def start_run(
         model.compile()  # in place: the names of the weights stay
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
     run = Run(
-        recipe,
-        run_dir,
-        accelerator,
-        model,
-        wrapped,
-        prepared_optimizer,
-        scheduler,
-        ema,
-        get_backend(recipe.warp),
-        CompositeLoss(recipe.loss),
-        feed,
-        total_steps,
-        recipe.model.param_bounds.model_dump(),
-        BadSamples(
+        recipe=recipe,
+        run_dir=run_dir,
+        accelerator=accelerator,
+        model=model,
+        wrapped=wrapped,
+        optimizer=prepared_optimizer,
+        scheduler=scheduler,
+        ema=ema,
+        backend=get_backend(recipe.warp),
+        loss=CompositeLoss(recipe.loss),
+        feed=feed,
+        total_steps=total_steps,
+        bounds=recipe.model.param_bounds.model_dump(),
+        bad=BadSamples(
             run_dir / BAD_SAMPLES_FILE,
             disk,
             max_fraction=recipe.data.max_bad_fraction,
             samples_per_epoch=feed.steps_per_epoch * feed.global_batch,
         ),
-        disk,
-        new_run_id(),
+        disk=disk,
+        wandb_run_id=new_run_id(),
     )
     if resume is not None:
         restore(run, resume)
@@ -184,8 +186,8 @@ def restore(run: Run, folder: Path) -> None:
     run.step, run.validated_step = state.step, state.validated_step
     run.meter.put_back(state.unlogged, run.accelerator.device)
     before = read_trained_on(folder)
-    if run.model.trained_on and before:  # the last validation's word holds until the next one
-        kept = {"doubt_factor": before.doubt_factor}
+    if run.model.trained_on and before:  # the calibration holds until the next validation
+        kept = {"uncertainty_factor": before.uncertainty_factor}
         run.model.trained_on = run.model.trained_on.model_copy(update=kept)
     if (run.run_dir / "best").exists():
         run.best = state.best

@@ -1,4 +1,4 @@
-"""One look of the network at a batch: warp, losses, and what they tell."""
+"""A forward pass over one batch: prediction, warp, losses, and the metrics that follow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from warp_train.data import Batch
-from warp_train.geometry import build_parametric_grid, end_point_error, half_diagonal
-from warp_train.losses import CompositeLoss, doubt_loss
+from warp_train.geometry import build_parametric_grid, end_point_error
+from warp_train.losses import CompositeLoss
 from warp_train.models import Prediction
 from warp_train.recipe import Recipe
 from warp_train.training.guardrails import residual_stats, saturation_stats
 from warp_train.training.protocols import BackendOutput, WarpBackend, check_backend_output
 
 GRID_TERMS = ("grid", "jacobian")
-"""Losses that look at the warp itself."""
+"""Losses that need the final grid from the backend."""
 WORST_IS_LOWEST = ("warp_det_min", "warp_det_p01", "votes_effective_min")
 WORST_IS_HIGHEST = ("residual_max_px",)
 """Of these metrics the worst sample counts, of all others the mean."""
@@ -25,8 +25,12 @@ WORST_IS_HIGHEST = ("residual_max_px",)
 class StepOutput:
     """What a forward pass leaves behind; all tensors are on the device."""
 
+    objective: Tensor
+    """The sum to minimise."""
     total: Tensor
+    """`loss/total`: the objective without the uncertainty, see `CompositeLoss.warp_total`."""
     parts: dict[str, Tensor]
+    """The unweighted components."""
     prediction: Prediction
     warp: BackendOutput
     target_grid: Tensor
@@ -59,26 +63,18 @@ def forward_step(
     warp = backend.warp(batch["input_image"], prediction["params"], flow)
     check_backend_output(warp, needs_final_grid=not loss.weights.keys().isdisjoint(GRID_TERMS))
     truth = true_grid(batch)
-    total, parts = loss(
+    grid = warp.get("final_grid")
+    if grid is None:  # allowed where no term but the uncertainty needs it: the lens is near enough
+        grid = build_parametric_grid(prediction["params"], *truth.shape[1:3])
+    objective, parts = loss(
         warp["pred_image"],
         batch["target_image"],
-        final_grid=warp.get("final_grid"),
+        final_grid=grid,
         target_grid=truth,
         residual_flow=prediction["residual_flow"],  # zeros where the residual is off
+        uncertainty=prediction["uncertainty"],
     )
-    return StepOutput(total + _learn_doubt(prediction, warp, truth), parts, prediction, warp, truth)
-
-
-def _learn_doubt(prediction: Prediction, warp: BackendOutput, truth: Tensor) -> Tensor:
-    """A zero whose gradient teaches the network how wrong it is, where that is known."""
-    size = truth.shape[1:3]
-    with torch.no_grad():
-        grid = warp.get("final_grid")
-        if grid is None:
-            grid = build_parametric_grid(prediction["params"], *size)
-        error = end_point_error(grid, truth) * (100 / half_diagonal(*size))
-    loss = doubt_loss(prediction["doubt"], error)
-    return loss - loss.detach()
+    return StepOutput(objective, loss.warp_total(parts), parts, prediction, warp, truth)
 
 
 def true_grid(batch: Batch) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from warp_train.data import Batch
-from warp_train.models import DOUBT_FACTORS
+from warp_train.models import UNCERTAINTY_FACTORS
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.bad_samples import without_stand_ins
 from warp_train.training.checkpoints.state import BestMetric
@@ -102,14 +102,16 @@ def note_best(run: Run, metrics: dict[str, float]) -> bool:
     return True
 
 
-def note_doubt(run: Run, metrics: dict[str, float]) -> None:
-    """Remembers how much larger the errors on unseen samples are than what the network expects."""
+def note_uncertainty(run: Run, metrics: dict[str, float]) -> None:
+    """Calibrates the uncertainty: its factor makes the expected errors on unseen samples as large,
+    in the mean, as the errors that were measured."""
     known = run.model.trained_on
-    if known is None or not metrics.get("doubt_px"):
+    if known is None or not metrics.get("expected_error_px"):
         return
-    least, most = DOUBT_FACTORS
-    factor = known.doubt_factor * metrics["epe_px"] / metrics["doubt_px"]
-    run.model.trained_on = known.model_copy(update={"doubt_factor": min(max(factor, least), most)})
+    smallest, largest = UNCERTAINTY_FACTORS
+    factor = known.uncertainty_factor * metrics["epe_px"] / metrics["expected_error_px"]
+    factor = min(max(factor, smallest), largest)
+    run.model.trained_on = known.model_copy(update={"uncertainty_factor": factor})
 
 
 @torch.no_grad()

@@ -1,39 +1,39 @@
-"""How sure the network is: learned from its errors, told, and heeded."""
+"""The expected error: learned from the errors, given with each warp, and acted on."""
 
 import pytest
 import torch
 
-from warp_train.geometry import half_diagonal
-from warp_train.inference.fallback import choose_warp, expected_error_px, moved_px
+from warp_train.geometry import half_diagonal, percent_to_px
+from warp_train.inference.fallback import choose_warp, moved_px
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.losses import doubt_loss
+from warp_train.losses import uncertainty_loss
 from warp_train.models import HybridModel
 
 BENT = torch.tensor([-0.05, 0, 0, 0, 0, 0, 0, 1.0], dtype=torch.float64)
 
 
-def test_doubt_is_least_wrong_where_it_is_the_mean_error() -> None:
+def test_the_loss_is_smallest_where_the_uncertainty_is_the_mean_error() -> None:
     errors = torch.tensor([0.2, 0.5, 1.1, float("nan")])
     mean = errors[:3].mean().item()
-    doubt = torch.full((4,), mean, requires_grad=True)
-    least = doubt_loss(doubt, errors)
+    uncertainty = torch.full((4,), mean, requires_grad=True)
+    least = uncertainty_loss(uncertainty, errors)
     least.backward()  # type: ignore[no-untyped-call]
-    assert doubt.grad is not None
-    assert doubt.grad.sum().item() == pytest.approx(0, abs=1e-6)
-    assert doubt.grad[3] == 0
+    assert uncertainty.grad is not None
+    assert uncertainty.grad.sum().item() == pytest.approx(0, abs=1e-6)
+    assert uncertainty.grad[3] == 0
     for other in (0.7 * mean, 1.4 * mean):
-        assert doubt_loss(torch.full((4,), other), errors) > least
+        assert uncertainty_loss(torch.full((4,), other), errors) > least
 
 
-def test_learning_to_doubt_leaves_the_lens_alone() -> None:
+def test_training_the_uncertainty_leaves_the_lens_alone() -> None:
     model = HybridModel()
-    torch.nn.init.normal_(model.parametric_head.doubt.out.weight)
+    torch.nn.init.normal_(model.parametric_head.uncertainty.out.weight)
     with torch.no_grad():  # gates that let gradients through, were there any
         model.parametric_head.plumb_line.gates.fill_(0.01)
-    model(torch.rand(2, 3, 64, 96))["doubt"].sum().backward()
+    model(torch.rand(2, 3, 64, 96))["uncertainty"].sum().backward()
     touched = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert touched
-    assert all(name.startswith("parametric_head.doubt.") for name in touched)
+    assert all(name.startswith("parametric_head.uncertainty.") for name in touched)
 
 
 def test_how_far_a_warp_moves_is_its_mean_displacement() -> None:
@@ -46,12 +46,14 @@ def test_how_far_a_warp_moves_is_its_mean_displacement() -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 2.97, 3.03, 12.0])
-def test_a_photo_stays_as_it_is_where_doubt_is_thrice_what_the_warp_moves(share: float) -> None:
+def test_a_photo_stays_as_it_is_where_the_expected_error_is_thrice_the_displacement(
+    share: float,
+) -> None:
     height, width = 320, 480
     moved = moved_px(PhotoWarp(BENT), height, width)
-    doubt = share * moved / half_diagonal(height, width) * 100
-    chosen = choose_warp(PhotoWarp(BENT, None, doubt), height, width)
-    assert expected_error_px(doubt, height, width) == pytest.approx(share * moved)
+    expected = share * moved / half_diagonal(height, width) * 100
+    chosen = choose_warp(PhotoWarp(BENT, None, expected), height, width)
+    assert percent_to_px(expected, height, width) == pytest.approx(share * moved)
     if share < 3:
         assert chosen.mode == "lens"
         assert torch.equal(chosen.warp.params, BENT)
