@@ -143,7 +143,7 @@ def test_schema_is_printed_or_written(folder: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["schema", "--out", "no/s.json"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert "no/s.json: No such file or directory" in err
+    assert "--out no/s.json: there is no folder no" in err
 
 
 def test_a_failed_run_is_one_line_and_exit_1(

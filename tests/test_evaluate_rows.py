@@ -137,7 +137,7 @@ def test_a_pair_that_cannot_be_used_is_named_and_the_rest_goes_on(tmp_path: Path
     items[2].target.unlink()
     save(items[3].target, textured(90, 144))
     seen = []
-    found = evaluate(says(LENS), items, seen=seen.append)
+    found = evaluate(says(LENS), items, on_result=seen.append)
     assert [photo.task.item.image_id for photo in found.photos] == ["good"]
     assert [failure["image_id"] for failure in found.failed] == ["broken", "lost", "odd"]
     assert "broken_original.png" in found.failed[0]["error"]

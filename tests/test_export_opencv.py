@@ -100,8 +100,9 @@ def test_a_bad_photo_is_named_and_the_rest_goes_on(
     assert ["error" in row for row in rows] == [True, True, False]
     lines = said.splitlines()
     assert len(lines) == 2
-    assert "new line.jpg: error: " in lines[0]
-    assert "gone.jpg: error: " in lines[1]
+    assert lines[0].startswith("warp-train: error: ")
+    assert "new line.jpg: " in lines[0]
+    assert lines[1].startswith(f"warp-train: error: {gone}: ")
 
 
 def test_a_refused_lens_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -214,8 +214,8 @@ def test_a_list_of_anything_does_not_stop_a_run(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join(lines))
     listing = BadSamples(path, Disk("raise"), max_fraction=1, samples_per_epoch=10)
     listing.note(batch(("x: bad", "b")), 0)
-    run_folder.drop_cut_line(path)
-    assert len(run_folder.read_lines(path)) == 1
+    journal.drop_cut_line(path)
+    assert len(journal.read_lines(path)) == 1
     assert bad_samples.without_stand_ins({"replaced": ["x"], "a": torch.ones(1)})["a"].numel() == 0
 
 

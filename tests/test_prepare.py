@@ -198,10 +198,10 @@ def _put_a_file_beside(photos: Path, cache: Path) -> None:
 
 
 REFUSED = {
-    "another size": ([], "data.size=[32,64]", "holds photos for data.size [32, 48]"),
+    "another size": ([], "data.size=[32,64]", "contains photos for data.size [32, 48]"),
     "another kind": ([], "data.source=scenes", "only photos and pairs"),
     "other photos": ([_touch_a_photo], "seed=0", "other photos"),
-    "no cache": ([_put_a_file_beside], "seed=0", "holds other files"),
+    "no cache": ([_put_a_file_beside], "seed=0", "contains other files"),
 }
 
 

@@ -118,7 +118,7 @@ def test_an_interrupted_run_leaves_whole_photos_only(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in said
-    assert "not begun or left" in said
+    assert "not corrected" in said
     left = {path.name for path in out.iterdir()} - {"rectify.jsonl"}
     assert 0 < len(left) < 60
     for name in left:

@@ -18,9 +18,9 @@ import cv2
 
 from warp_train.data.config import DataConfig
 from warp_train.data.decoding import BadSample
+from warp_train.data.shards import layout
 from warp_train.data.shards.encoding import encode
 from warp_train.data.shards.layout import (
-    SHARD_ITEMS,
     SPLITS,
     Cache,
     dataset_digest,
@@ -151,8 +151,9 @@ def finish(work: Preparation) -> Stored:
 
 
 def _cut(split: str, items: Sequence[Item]) -> Iterator[Shard]:
-    for number, first in enumerate(range(0, len(items), SHARD_ITEMS)):
-        yield Shard(split, shard_name(split, number), first, items[first : first + SHARD_ITEMS])
+    count = layout.SHARD_ITEMS
+    for number, first in enumerate(range(0, len(items), count)):
+        yield Shard(split, shard_name(split, number), first, items[first : first + count])
 
 
 def _begin_folder(out: Path, cache: Cache) -> None:
