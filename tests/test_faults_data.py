@@ -25,8 +25,9 @@ from runs_helpers import (
 
 from warp_train.data.samples import SampleKey
 from warp_train.data.sources.photos import Photos, find_photos
+from warp_train.runtime import journal
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.training import bad_samples, run_folder
+from warp_train.training import bad_samples
 from warp_train.training.bad_samples import BadSamples
 from warp_train.training.disk import Disk
 
@@ -191,7 +192,7 @@ def test_names_that_are_no_text_do_not_stop_a_run(tmp_path: Path) -> None:
 
 def _append(path: Path, name: str) -> None:
     for number in range(300):
-        run_folder.append_line(path, {"by": name, "number": number, "text": name * 3000})
+        journal.append_line(path, {"by": name, "number": number, "text": name * 3000})
 
 
 def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
