@@ -81,7 +81,7 @@ def test_what_happens_to_one_rank_happens_to_all_and_loses_nothing(
     assert launcher.returncode != 0
     assert not any(process.is_running() for process in others)
     assert (run / "interrupted").exists() == (harm is ask)
-    assert ("rank 0 has lost touch" in printed) == (harm is kill)
+    assert ("rank 0 lost the connection" in printed) == (harm is kill)
     finished(launch(tmp_path, "--resume-from", "auto"))
     assert_same_weights(whole, run)
     assert losses(run) == losses(whole)

@@ -23,6 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
         for warning in recipe_warnings(recipe):
             say(f"warning: {warning}")
     code = stages.run(recipe, stages.RunOptions(arguments.resume_from, arguments.validate_only))
-    if rank() == 0 and code in _INTERRUPTED:
+    if rank() == 0 and code in _INTERRUPTED and not arguments.validate_only:
         say("to continue this run, repeat the command with --resume-from auto")
     return code

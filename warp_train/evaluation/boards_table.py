@@ -14,7 +14,7 @@ _FIGURES = ("mean", "median", "worst")
 
 
 class BoardFigures(TypedDict):
-    """What `--json` holds of one board: deviations in ‰ of its diagonal."""
+    """The figures of one board: deviations in ‰ of its diagonal."""
 
     photo: str
     as_it_is: float

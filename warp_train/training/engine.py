@@ -38,7 +38,7 @@ from warp_train.training.validation import (
 
 @dataclass(frozen=True)
 class Records:
-    """Where the loop's numbers go, and the scores that are still to come."""
+    """The destinations of the loop's metrics, and the scorer with its pending scores."""
 
     metrics: MetricsWriter
     trackers: Trackers
@@ -52,12 +52,12 @@ class Records:
             self.trackers.log(split, values, step)
 
     def collect(self) -> None:
-        """Writes the last validation's proxy scores if they have come meanwhile."""
+        """Writes the last validation's proxy scores if they are available by now."""
         if self.proxy:
             self._write_scores(self.proxy.collect())
 
     def settle(self, interrupts: Interrupts) -> None:
-        """Waits for them: what a checkpoint has behind it, no resumed run makes up for.
+        """Waits for pending scores and writes them: a checkpoint would lose them for a resumed run.
 
         Collective: call on every rank.
         """
@@ -125,10 +125,10 @@ def train(
 
 
 def _begin(run: Run, records: Records, interrupts: Interrupts) -> bool:
-    """What is due before the next step: a validation, or the scores that the last one still lacks.
+    """Catches up before the next step: a due validation, or missing scores of the last one.
 
     Returns:
-        False if a signal came in between, after the checkpoint it leads to.
+        False if a signal arrived meanwhile; the checkpoint is then saved.
     """
     if _validation_due(run):
         return _validate(run, records, interrupts)
@@ -188,9 +188,9 @@ def log_step(
     records: Records,
     ledger: WarningLedger,
 ) -> dict[str, float]:
-    """Writes one line of metrics; what the bar shows of it is returned.
+    """Writes one line of metrics; returns the values that the progress bar shows.
 
-    Collective: call on every rank. The only place of the loop where a GPU's values are read.
+    Collective: call on every rank. The loop reads values from a GPU nowhere else.
     """
     meter, run.meter = run.meter, Meter()
     named = {
@@ -216,12 +216,12 @@ def log_step(
 
 
 def _over_processes(run: Run, named: Mapping[str, Tensor]) -> dict[str, float]:
-    """Means over the processes, or the worst, without those that no process knows."""
+    """Means (or worst values) over the processes, without metrics that are unknown on all."""
     here = torch.stack([value.detach().float() for value in named.values()])
     values: dict[str, float] = {}
     columns = run.accelerator.gather(here[None]).T.tolist()
     for name, column in zip(named, columns, strict=True):
-        # Unknown stays unsaid: a batch whose warps are not known has no end-point error.
+        # Unknown values are left out: a batch without known warps has no end-point error.
         known = [value for value in column if value == value]
         if known:
             values[name] = worst_or_mean(name, known)
@@ -229,7 +229,7 @@ def _over_processes(run: Run, named: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
-    """Validates and saves; False if a signal came in between, after the checkpoint it leads to.
+    """Validates and saves; False if a signal arrived meanwhile; the checkpoint is then saved.
 
     Collective: call on every rank.
     """
@@ -241,7 +241,7 @@ def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
         return False
     run.validated_step = run.step
     if is_gone(run.run_dir / "best"):
-        run.best = None  # nobody has its weights any more
+        run.best = None  # its weights no longer exist
     best_before = run.best
     best = note_best(run, values)
     note_uncertainty(run, values)
@@ -252,13 +252,13 @@ def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
             show(run, records.trackers)
     run.validations += 1
     if not save(run, best=best):
-        run.best = best_before  # whose checkpoint is still there
+        run.best = best_before  # its checkpoint still exists
     run.meter.started += time.perf_counter() - began
     return True
 
 
 def _validation_due(run: Run) -> bool:
-    """At the start and the end, and as the recipe says; once per step, also after a resume."""
+    """At the start, at the end and as the recipe sets; once per step, also after a resume."""
     rules = run.recipe.validation
     per_epoch = run.feed.steps_per_epoch
     due = (

@@ -37,7 +37,7 @@ MEDIAN_NODES = (33, 49)
 
 
 class Measured(NamedTuple):
-    """A warp of a batch, and what it is worth."""
+    """A warp of a batch and its losses."""
 
     warp: BackendOutput
     total: Tensor
@@ -55,7 +55,7 @@ Measure = Callable[[Batch], Measured]
 def network_measure(
     model: HybridModel, backend: WarpBackend, loss: CompositeLoss, *, residual_enabled: bool
 ) -> Measure:
-    """What a network makes of a batch."""
+    """Measures a network."""
 
     def measure(batch: Batch) -> Measured:
         out = forward_step(model, batch, backend, loss, residual_enabled=residual_enabled)
@@ -66,7 +66,7 @@ def network_measure(
 
 
 def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -> Measure:
-    """What one lens for every photo makes of a batch."""
+    """Measures one lens that is applied to every photo."""
 
     def measure(batch: Batch) -> Measured:
         image = batch["input_image"]
@@ -93,8 +93,8 @@ def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -
 def median_lens(batches: Iterable[Batch], size: tuple[int, int]) -> tuple[float, ...] | None:
     """The fixed warp: the lens that fits the pointwise median of known warps, for frames of `size`.
 
-    None if no sample knows its warp. It is about the best that a single warp for every photo could
-    do, and the row that a network has to beat before it has learned anything about *this* photo.
+    None if no warp is known. It is close to the best single warp for all photos. A network that is
+    not better than this row has not learned to predict the warp of a single photo.
     """
     nodes = identity_grid(*MEDIAN_NODES)
     grids = []
@@ -125,7 +125,7 @@ def measure_all(
     device: torch.device,
     go_on: Round,
 ) -> Table | None:
-    """Means over all samples of all processes, by row and metric; None if `go_on` said to stop.
+    """Means over all samples of all processes, by row and metric; None if `go_on` returned to stop.
 
     Collective: call on every rank. Every sample counts once, in an order that does not depend on
     the number of processes.

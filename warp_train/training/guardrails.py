@@ -127,7 +127,7 @@ class WarningLedger:
 def saturation_stats(
     params: Tensor, bounds: Mapping[str, float], level: float
 ) -> dict[str, Tensor]:
-    """How often, and where, the lens parameters `[B, 8]` press against their bounds.
+    """How often each of the lens parameters `[B, 8]` is at its bound.
 
     Args:
         bounds: largest deviation from the identity by parameter name.
@@ -159,11 +159,11 @@ def residual_stats(residual: Tensor) -> dict[str, Tensor]:
 def guardrail_warnings(
     metrics: Mapping[str, float], bounds: Mapping[str, float], limits: GuardrailsConfig
 ) -> list[tuple[str, str]]:
-    """What the metrics of one log line give reason to warn of, as `(cause, message)`.
+    """The warnings that the metrics of one log line call for, as `(cause, message)`.
 
     Args:
         metrics: host values of `saturation_stats`, `residual_stats` and the `warp_*` metrics;
-            what is not there is not judged.
+            missing ones are skipped.
     """
     return [
         *_saturation_warnings(metrics, bounds, limits),

@@ -1,4 +1,4 @@
-"""The proxy score of validation pictures: in processes of its own, and never a reason to stop."""
+"""The proxy score of validation pictures, computed in separate processes while training runs."""
 
 import time
 from collections.abc import Callable, Sequence

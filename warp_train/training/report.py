@@ -35,10 +35,10 @@ _HEADER: Cells = ("", "epe_px", "vs identity", "vs fixed warp", "loss/total", "f
 
 
 def lineage(checkpoint: Path) -> dict[str, Path]:
-    """Checkpoints by stage, oldest first: this one, what it started from, and so on back.
+    """Checkpoints by stage, oldest first: this one, the one that it started from, and so on.
 
-    A start that is no longer on disk, or that the list has already, ends it; weights without a
-    record of their training are listed by the name of their folder.
+    The list ends at a start that is no longer on disk or already listed. Weights without a record
+    of their training are listed under the name of their folder.
     """
     found: dict[str, Path] = {}
     seen: set[Path] = set()
@@ -59,7 +59,7 @@ def lineage(checkpoint: Path) -> dict[str, Path]:
 def measure_stages(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> Table | None:
     """Rows `identity`, `fixed_warp` (where warps are known) and each stage, on the same samples.
 
-    Collective: call on every rank. None if `go_on` said to stop.
+    Collective: call on every rank. None if `go_on` returned to stop.
     """
     measures = {"identity": lens_measure(IDENTITY_PARAMS, run.recipe, run.loss)}
     if run.fixed_warp is not None:
@@ -75,7 +75,7 @@ def measure_stages(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> T
 def write_report(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> str | None:
     """Writes `summary.json` and the before/after picture; returns the table to print.
 
-    Collective: call on every rank. None, and nothing written, if `go_on` said to stop.
+    Collective: call on every rank. Returns None and writes nothing if `go_on` returned to stop.
     """
     table = measure_stages(run, checkpoints, go_on)
     if table is None:
@@ -83,7 +83,7 @@ def write_report(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> str
     if run.accelerator.is_main_process:
         with run.disk.writing(run.run_dir / "images" / PICTURE_FILE):
             save_before_after(run, _load(list(checkpoints.values())[-1], run))
-        # Last, because it says that the stage is finished.
+        # Last, because its existence marks the stage as finished.
         try:
             write_json(run.run_dir / SUMMARY_FILE, summary(table))
         except OSError as error:

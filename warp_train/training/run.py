@@ -1,4 +1,4 @@
-"""Everything that the loop of one stage holds, and how it is put together."""
+"""The state of one stage of training, and how it is built, restored and saved."""
 
 import logging
 from dataclasses import dataclass, field
@@ -49,15 +49,15 @@ RESIDUAL_STAGES = ("stage2_hybrid", "stage3_finetune")
 
 @dataclass(kw_only=True)
 class Run:
-    """One stage under way. `step` counts optimizer steps done."""
+    """One stage of training. `step` counts the optimizer steps done."""
 
     recipe: Recipe
     run_dir: Path
     accelerator: Accelerator
     model: HybridModel
-    """The network itself: what is saved and validated."""
+    """The network itself, which is saved and validated."""
     wrapped: nn.Module
-    """The network as Accelerate prepared it: what is trained."""
+    """The network as Accelerate prepared it, which is trained."""
     optimizer: Any
     scheduler: LRScheduler
     ema: Ema | None
@@ -99,7 +99,7 @@ def build_model(recipe: Recipe) -> HybridModel:
     set_seed(recipe.seed)
     enabled = recipe.stage in RESIDUAL_STAGES
     model = HybridModel(recipe.model, residual_enabled=enabled)
-    # A frozen head has no gradients for the processes to wait for.
+    # DDP would wait for gradients of a head that is not used.
     model.residual_head.requires_grad_(enabled)
     model.parametric_head.uncertainty.requires_grad_(recipe.loss.uncertainty_weight > 0)
     return model
@@ -170,9 +170,9 @@ def start_run(
 
 
 def restore(run: Run, folder: Path) -> None:
-    """Goes on where a checkpoint was saved. Collective: call on every rank.
+    """Restores a checkpoint. Collective: call on every rank.
 
-    In another run folder than the checkpoint's it is another run, whose best is still to come.
+    In a run folder other than the checkpoint's the run is a new one, without a best so far.
     """
     state = restore_checkpoint(
         folder,
@@ -201,11 +201,11 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
     Collective: call on every rank.
 
     Returns:
-        False where the disk refused and the recipe has it that training goes on.
+        False if the write failed and `checkpoint.on_error` is `warn`.
 
     Raises:
-        WarpTrainError: the disk refused or has lost what was there, and the recipe has it that the
-            run ends; or it refused the last checkpoint of all.
+        WarpTrainError: the write failed or earlier checkpoints vanished and `checkpoint.on_error`
+            is `raise`, or the last checkpoint of the run could not be written.
     """
     links = ["last", *(["best"] if best else []), *(["interrupted"] if interrupted else [])]
     ends_here = interrupted or run.step >= run.total_steps
@@ -216,12 +216,12 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
         if ends_here or run.recipe.checkpoint.on_error == "raise":
             raise
         if run.accelerator.is_main_process:
-            log.warning("step %d: %s; training goes on (checkpoint.on_error)", run.step, error)
+            log.warning("step %d: %s; training continues (checkpoint.on_error)", run.step, error)
         return False
-    if vanished:  # only said once these weights are safe
+    if vanished:  # reported only after these weights are saved
         run.disk.complain(
             run.run_dir,
-            f"{run.run_dir}: its checkpoints have vanished; that of step {run.step} is there anew",
+            f"{run.run_dir}: its checkpoints have vanished; step {run.step} is saved again",
         )
     return True
 

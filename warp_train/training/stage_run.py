@@ -1,4 +1,4 @@
-"""One stage from its run folder to its table."""
+"""One stage of training, from its run folder to its final table."""
 
 import logging
 import shutil
@@ -71,9 +71,9 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
             if signal is None:
                 signal = _finish(run, interrupts)
     except BaseException as error:
-        with suppress(OSError):  # what it says is the first error's consequence
+        with suppress(OSError):  # a consequence of the first error
             trackers.finish(failed=True)
-        # The command only says what is wrong in every process; this may be this one's alone.
+        # The command prints errors of the main process; this one may concern this process alone.
         if isinstance(error, WarpTrainError) and not accelerator.is_main_process:
             log.error("rank %d: %s", accelerator.process_index, error)
         raise
@@ -81,15 +81,12 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
         trackers.finish()
     accelerator.free_memory()
     if signal is not None and accelerator.is_main_process:
-        tell(
-            f"interrupted at step {run.step}; saved as {run_dir}/interrupted; "
-            "--resume-from auto goes on there"
-        )
+        tell(f"interrupted at step {run.step}; saved as {run_dir}/interrupted")
     return 0 if signal is None else 128 + signal
 
 
 def _write_start(run: Run) -> None:
-    """What a run folder holds before the first step. A run that cannot begin it does not begin."""
+    """Writes the files of a run folder that exist before the first step."""
     try:
         truncate_metrics(run.run_dir / METRICS_FILE, run.step, run.validated_step)
         write_atomically(run.run_dir / RECIPE_FILE, dump_recipe(run.recipe))
@@ -111,8 +108,8 @@ def validate_stage(
         folder = find_checkpoint(Path(recipe.init_from), prefer="best")
     else:
         raise WarpTrainError(
-            f"--validate-only: there is no run {recipe.run_dir} to validate; name weights by "
-            "--resume-from or --init-from"
+            f"there is no run {recipe.run_dir} to validate: give a run or checkpoint to resume, or "
+            "initial weights (init_from)"
         )
     accelerator = build_accelerator(recipe.train)
     interrupts.join(accelerator)
@@ -149,7 +146,7 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
 
 
 def _announce(run: Run, resume: Path | None) -> None:
-    """Says what is about to happen, and what a resumed run does differently from before."""
+    """Prints what is about to be trained, and what differs from before a resume."""
     accelerator, recipe = run.accelerator, run.recipe
     start = f"resumed from {resume}" if resume else f"from {recipe.init_from or 'scratch'}"
     tell(
@@ -167,12 +164,12 @@ def _announce(run: Run, resume: Path | None) -> None:
 
 
 def _world_changes(before: RunPosition, processes: int, global_batch: int) -> Iterator[str]:
-    """What another number of processes, or another global batch, means for a resumed run."""
+    """The effects of another number of processes or global batch on a resumed run."""
     kept = before.global_batch == global_batch
     if before.world_size != processes:
         yield (
             f"{_processes(before.world_size)} before, {processes} now"
-            + ("; with the same global batch, they take the same samples" if kept else "")
+            + ("; with the same global batch, the samples are the same" if kept else "")
         )
     if not kept:
         yield (
@@ -187,7 +184,7 @@ def _processes(count: int) -> str:
 
 
 def _proxy(run: Run) -> AbstractContextManager[ProxyHook | None]:
-    """The scorer, on the main process: the others have none."""
+    """The scorer on the main process; None on the others or where none is set."""
     rules = run.recipe.proxy
     if rules.scorer is None or not run.accelerator.is_main_process:
         return nullcontext()
@@ -227,12 +224,12 @@ def _choose_place(recipe: Recipe, resume_from: str | None) -> tuple[Path, Path |
         return earlier, find_resume(earlier, "auto")
     run_dir, notice = create_run_folder(recipe.output_dir, recipe.run_name)
     if notice:
-        log.warning("%s (--resume-from auto goes on with the old one)", notice)
+        log.warning("%s (the earlier run can be resumed)", notice)
     return run_dir, None
 
 
 def _clean_up(run_dir: Path) -> None:
-    """Clears up after a process that was killed while it wrote."""
+    """Removes what a process that was killed while writing has left."""
     try:
         clean_interrupted_writes(run_dir)
         drop_cut_line(run_dir / BAD_SAMPLES_FILE)
@@ -241,9 +238,11 @@ def _clean_up(run_dir: Path) -> None:
 
 
 def _branch(recipe: Recipe, checkpoint: Path) -> Path:
-    """A new run folder for a run that has itself gone on since the checkpoint."""
+    """A new run folder, for a checkpoint whose own run continued after it."""
     run_dir, _ = create_run_folder(recipe.output_dir, recipe.run_name)
-    log.warning("%s is not the newest of its run: from here on it is %s", checkpoint, run_dir)
+    log.warning(
+        "%s is not the newest checkpoint of its run: training continues in %s", checkpoint, run_dir
+    )
     metrics = checkpoint.parent.parent / METRICS_FILE
     if metrics.is_file():
         shutil.copy(metrics, run_dir)

@@ -1,4 +1,4 @@
-"""Runs a stage, or a chain of stages, from the checks to the last table."""
+"""Runs a stage or a chain of stages, from the first checks to the final table."""
 
 import itertools
 import logging
@@ -33,7 +33,7 @@ log = logging.getLogger("warp_train")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line says besides the recipe."""
+    """Options of a run that are not part of the recipe."""
 
     resume_from: str | None = None
     """`auto`, a run folder or a checkpoint folder."""
@@ -48,10 +48,10 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     stages = recipe.stages if isinstance(recipe, Chain) else (recipe,)
-    # All that can fail early does so here, before a process group or a folder exists.
+    # Errors that can be found early are raised here, before a process group or a folder exists.
     data = [_preflight(stage, options) for stage in stages]
     try:
-        # A warning must not tear the progress bar.
+        # A warning must not break the progress bar.
         with logging_redirect_tqdm(), Interrupts() as interrupts:
             if options.validate_only:
                 number, stage = _furthest(recipe)
@@ -63,8 +63,8 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
         if _lost_touch(error):
             reason = str(error).partition("\n")[0]
             raise WarpTrainError(
-                f"rank {PartialState().process_index} has lost touch with another process, which "
-                f"died or hangs ({reason}); --resume-from auto goes on from the last checkpoint"
+                f"rank {PartialState().process_index} lost the connection to another process, "
+                f"which died or hangs ({reason}); resume to continue from the last checkpoint"
             ) from error
         raise
     finally:
@@ -91,14 +91,14 @@ def _preflight(recipe: Recipe, options: RunOptions) -> Data:
 
 
 def _run_chain(chain: Chain, data: list[Data], options: RunOptions, interrupts: Interrupts) -> int:
-    """The stages in order; what is finished is skipped, what was interrupted goes on.
+    """Trains the stages in order; finished ones are skipped, an interrupted one is resumed.
 
     Collective: call on every rank.
     """
     if options.resume_from not in (None, "auto"):
         raise WarpTrainError(
-            f"--resume-from {options.resume_from}: a chain finds its own place when it is run "
-            "again; only a single stage resumes from a folder"
+            f"cannot resume from {options.resume_from}: a chain that is started again resumes "
+            "where it stopped; only a single stage resumes from a folder"
         )
     accelerator = build_accelerator(chain.stages[0].train)
     name: str = broadcast_object_list(
@@ -133,7 +133,7 @@ def _begin_chain(chain: Chain, chain_dir: Path) -> None:
 
 
 def _close_chain(chain_dir: Path, last: Path) -> None:
-    """The chain's own folder shows what its last stage reached, and stands for it as a model."""
+    """Puts the last stage's results and a link to its weights into the chain's own folder."""
     try:
         for file in (last / SUMMARY_FILE, last / "images" / PICTURE_FILE):
             if file.exists():  # the picture may be missing after a full disk
@@ -145,9 +145,9 @@ def _close_chain(chain_dir: Path, last: Path) -> None:
 
 
 def _chain_name(chain: Chain, resume_from: str | None) -> str:
-    """The folder of this very chain if it was begun before, otherwise a free one.
+    """The folder of this chain if it was started before, otherwise a free one.
 
-    `auto` goes on with the latest of that name, even if the recipe has changed since.
+    `auto` continues the latest of that name, even if the recipe has changed since.
     """
     begun = [
         folder
@@ -170,13 +170,13 @@ def _chain_name(chain: Chain, resume_from: str | None) -> str:
 
 
 def _is_taken(chain: Chain, name: str) -> bool:
-    """Stages that have outlived the folder of their chain are not to be taken for this one's."""
+    """Whether the chain or one of its stages would get the name of an existing folder."""
     folders = (chain.output_dir / name, *(stage.run_dir for stage in _named(chain, name)))
     return any(folder.exists() for folder in folders)
 
 
 def _named(chain: Chain, name: str) -> list[Recipe]:
-    """The stages as they are called in the chain's folder `name`."""
+    """The stages, named after the chain's folder `name`."""
     names = [name + stage.run_name.removeprefix(chain.run_name) for stage in chain.stages]
     return [
         stage.model_copy(update={"run_name": run_name})
@@ -185,7 +185,7 @@ def _named(chain: Chain, name: str) -> list[Recipe]:
 
 
 def _furthest(recipe: Recipe | Chain) -> tuple[int, Recipe]:
-    """The stage that a run has got to, the first if there is none, and its number from 0."""
+    """The furthest stage that has a checkpoint (or the first stage), and its number from 0."""
     if isinstance(recipe, Recipe):
         return 0, recipe
     begun = find_run_folder(recipe.output_dir, recipe.run_name)

@@ -18,12 +18,12 @@ GRID_TERMS = ("grid", "jacobian")
 """Losses that need the final grid from the backend."""
 WORST_IS_LOWEST = ("warp_det_min", "warp_det_p01", "votes_effective_min")
 WORST_IS_HIGHEST = ("residual_max_px",)
-"""Of these metrics the worst sample counts, of all others the mean."""
+"""Metrics that are reported for the worst sample; all others are means."""
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a forward pass leaves behind; all tensors are on the device."""
+    """The results of a forward pass; all tensors are on the device."""
 
     objective: Tensor
     """The sum to minimise."""
@@ -56,7 +56,7 @@ def forward_step(
     float32.
 
     Raises:
-        WarpTrainError: the backend's output lacks a key; it is named.
+        WarpTrainError: a key is missing in the backend's output; the message names it.
     """
     prediction: Prediction = model(batch["input_image"])
     flow = prediction["residual_flow"] if residual_enabled else None
@@ -86,7 +86,7 @@ def true_grid(batch: Batch) -> Tensor:
 
 
 def worst_or_mean(name: str, values: Sequence[float]) -> float:
-    """One value of a metric out of several samples' or processes'."""
+    """One value of a metric from those of several samples or processes."""
     if name in WORST_IS_LOWEST:
         return min(values)
     return max(values) if name in WORST_IS_HIGHEST else sum(values) / len(values)

@@ -1,4 +1,4 @@
-"""Validation: metrics on unseen samples, the proxy score, and pictures of what the network does."""
+"""Validation: metrics on unseen samples, the proxy score, and pictures of predictions."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -24,13 +24,13 @@ log = logging.getLogger("warp_train")
 
 
 def validate(run: Run, proxy: ProxyHook | None, interrupts: Interrupts) -> dict[str, float] | None:
-    """Metrics of the weights to be saved, on all validation samples; None if a signal came first.
+    """Metrics of the weights to be saved, on all validation samples; None after a signal.
 
-    Those of the proxy are among them only if they choose the best; otherwise `proxy` has them, or
-    will have them. Collective: call on every rank.
+    They include the proxy scores only where these choose the best checkpoint; otherwise `proxy`
+    collects them. Collective: call on every rank.
 
     Args:
-        proxy: None on all but the main process, or where nothing is to be scored.
+        proxy: None on all processes but the main one, and where there is no scorer.
     """
     run.model.eval()
     random_state = torch.get_rng_state()
@@ -43,7 +43,7 @@ def validate(run: Run, proxy: ProxyHook | None, interrupts: Interrupts) -> dict[
             run.accelerator.device,
             interrupts.round,
         )
-        # A loader draws a seed each time it is iterated: validating changes nothing for training.
+        # Iterating a loader draws a seed: restored, so that validating does not change training.
         torch.set_rng_state(random_state)
         if table is None:
             return None
@@ -56,15 +56,17 @@ def validate(run: Run, proxy: ProxyHook | None, interrupts: Interrupts) -> dict[
         if scores is not None:
             metrics |= scores.values
         elif proxy is not None and interrupts.noticed():
-            metrics = None  # a best chosen by anything else would be another one
+            metrics = None  # another metric would choose another best
     shared: list[dict[str, float] | None] = broadcast_object_list([metrics], from_process=0)
     return shared[0]
 
 
 def await_scores(proxy: ProxyHook | None, interrupts: Interrupts) -> ProxyScores | None:
-    """The last validation's scores, on the process that has `proxy`; soon, or none, after a signal.
+    """The last validation's scores on the process that has `proxy`; None where they are missing.
 
-    Collective: call on every rank. All of them wait, so that a signal to any of them is noticed.
+    After a signal it waits for a few seconds only.
+
+    Collective: call on every rank. All ranks wait, so that a signal to any of them counts.
     """
     if proxy is None:
         while interrupts.round(working=False)[1]:
@@ -76,17 +78,21 @@ def await_scores(proxy: ProxyHook | None, interrupts: Interrupts) -> ProxyScores
 
 
 def note_best(run: Run, metrics: dict[str, float]) -> bool:
-    """Whether these metrics are the best of the run so far; if so, remembers them.
+    """Whether these metrics are the best of the run so far, which is then recorded.
 
     Raises:
-        WarpTrainError: the metric that is to choose was not computed.
+        WarpTrainError: the metric `validate.best_metric` was not computed.
     """
     rules = run.recipe.validation
     name, known = rules.best_metric, "epe_px" if "epe_px" in metrics else "loss/total"
     if name.startswith("proxy/") and run.recipe.proxy.scorer and name not in metrics:
-        # A scorer that fails is no reason to stop.
+        # A failing scorer does not stop training.
         if run.best is None or run.best.name != known:
-            log.warning("validate.best_metric: no %s any more: %s chooses now", name, known)
+            log.warning(
+                "validate.best_metric: %s is no longer computed; %s chooses the best from now on",
+                name,
+                known,
+            )
         name = known
     if name == "auto":
         name = known
@@ -141,9 +147,9 @@ def show(run: Run, trackers: Trackers) -> None:
 
 @torch.no_grad()
 def score_again(run: Run, proxy: ProxyHook) -> None:
-    """Has the pictures of the last validation scored whose weights the run starts from.
+    """Scores the validation pictures of the weights that a resumed run starts from.
 
-    For a run that was killed after it had saved them, but before their scores were there.
+    The run was killed after it had saved these weights and before their scores were available.
     """
     run.model.eval()
     random_state = torch.get_rng_state()
@@ -160,12 +166,12 @@ def score_again(run: Run, proxy: ProxyHook) -> None:
 
 
 def ended_epoch(run: Run) -> int:
-    """The epoch that has just ended, not the one about to begin."""
+    """The epoch of the last step."""
     return max(run.step - 1, 0) // run.feed.steps_per_epoch
 
 
 def _measure(run: Run, proxy: ProxyHook | None) -> Measure:
-    """What the network makes of a batch, and of which the proxy gets its share as it comes."""
+    """The network's measure, which also submits the pictures of each batch to `proxy`."""
     measure = network_measure(
         run.model, run.backend, run.loss, residual_enabled=run.residual_enabled
     )
@@ -182,7 +188,7 @@ def _measure(run: Run, proxy: ProxyHook | None) -> Measure:
 
 
 def _shown(run: Run, samples: int) -> Iterator[Batch]:
-    """The first validation batches that hold so many samples, on the device."""
+    """The first validation batches with at least `samples` samples, on the device."""
     seen = 0
     for batch in run.shown:
         if seen >= samples:
@@ -192,7 +198,7 @@ def _shown(run: Run, samples: int) -> Iterator[Batch]:
 
 
 def _keep_first(run: Run, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Passes batches on and remembers the first ones, so that pictures show the same samples."""
+    """Yields the batches and keeps the first ones: pictures always show the same samples."""
     room = run.recipe.tracking.num_images if not run.shown else 0
     for batch in batches:
         run.bad.list_unreadable(batch, run.epoch)

@@ -15,12 +15,13 @@ from warp_train.commands.parsers.options import (
 )
 
 _EXAMPLES = """\
-Times real steps of the recipe, in turn with the same step written by hand and with the bare network
-(same input, a dummy loss, backward, clip, optimizer), and takes one step apart. Needs no weights of
-an earlier stage, and leaves nothing behind. Under `accelerate launch` all processes take part.
+Times real training steps of the recipe, alternating with the same step written by hand and with the
+bare network (same input, a dummy loss, backward, clip, optimizer), and then the parts of a step.
+It needs no weights of an earlier stage and leaves no files. Under `accelerate launch` all processes
+take part.
 
-Ratios are medians over the rounds; on a machine that does other work trust them, not the times.
-Accumulation is off: a step is one micro-batch. Trackers are left out.
+Ratios are medians over the rounds; on a busy machine they are more reliable than the times.
+Gradient accumulation is off: a step is one micro-batch. Trackers are off.
 
 examples:
   warp-train bench recipes/stage2_hybrid.yaml
@@ -55,7 +56,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="N",
         type=whole_number(1),
         default=_STEPS,
-        help="rounds that are timed (default: %(default)s)",
+        help="number of timed rounds (default: %(default)s)",
     )
     bench.add_argument(
         "--json", metavar="FILE", type=Path, help="write the figures to this file as well"
@@ -63,7 +64,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     bench.add_argument(
         "--peer",
         action="store_true",
-        help="time a straightforward implementation of the same terms beside it",
+        help="also time a straightforward implementation of the same terms",
     )
     several = bench.add_mutually_exclusive_group()
     several.add_argument(
@@ -74,5 +75,5 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     several.add_argument(
         "--scale",
         action="store_true",
-        help="how the step grows with four times the batch, the pixels and the drawn samples",
+        help="measure how the step grows with 4 times the batch, the pixels and the drawn samples",
     )

@@ -24,9 +24,9 @@ examples:
 
 Every photo is corrected at its own resolution, bilinearly, and compared with its target:
   identity    the photo as it is
-  fixed warp  one lens for every photo: the median of those that the model was trained on
-  model       its warp, or the tamer one that it falls back to where that is not safe
-  ceiling     the exact warp, where the manifest knows it
+  fixed warp  one lens for every photo: the median of the training lenses
+  model       its warp, or a weaker one where that is not safe
+  ceiling     the exact warp, where the manifest contains it
 Gap closed is (model - identity) / (ceiling - identity), with a 95 % bootstrap interval over groups.
 """
 
@@ -46,15 +46,21 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="DIR|MANIFEST",
         type=Path,
         required=True,
-        help="folder of *_original.* with *_generated.*, or a manifest (.csv, .jsonl); where a "
-        "manifest marks pairs `val`, those alone",
+        help="folder of *_original.* with *_generated.*, or a manifest (.csv, .jsonl); if it marks "
+        "pairs as `val`, only these are measured",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
     parser.add_argument(
-        "--report", metavar="FILE.html", type=Path, help="write a page to look at to FILE.html"
+        "--report",
+        metavar="FILE.html",
+        type=Path,
+        help="write a page with tables and pictures to FILE.html",
     )
     parser.add_argument(
-        "--max-photos", metavar="N", type=whole_number(1), help="N photos, spread over all of them"
+        "--max-photos",
+        metavar="N",
+        type=whole_number(1),
+        help="measure only N photos, spread over all of them",
     )
     add_workers(parser)
     add_device(parser)

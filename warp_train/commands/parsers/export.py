@@ -21,13 +21,13 @@ examples:
   warp-train export outputs/runs/night photos/ --to lensfun --out my_lens.xml
   warp-train export outputs/runs/night photos/*.jpg --to lensfun --crop-factor 1.53 --mount "Sony E"
 
-opencv: one JSON object a line and photo, to pass on as
+opencv: one line per photo with a JSON object, whose values are arguments of
   cv2.undistort(photo, camera_matrix, dist_coeffs, None, new_camera_matrix)
-with photos that are turned upright, as cv2.imread turns them.
+for the upright photo, as cv2.imread returns it.
 
-lensfun: a database with an entry for each camera, lens and focal length in the photos' EXIF, fitted
-to all photos of it; comments say how well they agree. Programs that use lensfun, as darktable,
-RawTherapee and digiKam, read what is in ~/.local/share/lensfun/.
+lensfun: a database with one entry for each camera, lens and focal length in the photos' EXIF,
+fitted to all its photos; comments give the spread between them. Programs that use lensfun, such as
+darktable, RawTherapee and digiKam, read the files in ~/.local/share/lensfun/.
 """
 
 
@@ -48,14 +48,14 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "--crop-factor",
         metavar="X",
         type=_crop_factor,
-        help="lensfun: the camera's crop factor (full frame is 1), instead of the EXIF's",
+        help="lensfun: the camera's crop factor (full frame is 1), if not that of the EXIF",
     )
     export.add_argument(
         "--mount",
         metavar="NAME",
         type=text,
-        help="lensfun: its name of the camera's mount, as `Canon EF`; without it the entry goes "
-        "with every camera of interchangeable lenses",
+        help="lensfun: name of the camera's mount, such as `Canon EF`; otherwise it fits "
+        "every camera with interchangeable lenses",
     )
     add_device(export)
 

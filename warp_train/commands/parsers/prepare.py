@@ -17,14 +17,13 @@ examples:
   warp-train prepare recipes/photos.yaml data.root=photos --out cache
   warp-train train recipes/photos.yaml data.root=cache
 
-Reads the photos that a recipe with data.source photos or pairs names, training and validation
-alike, and writes them at the size that it trains on to tar shards in DIR: WebDataset's format. A
-recipe that names DIR as data.root is trained from it, and from nothing else. Pairs give exactly
-the samples that their files do. Photos that are much larger than data.size are stored smaller, 2.5
-photo pixels a pixel of the frame; others as they are.
+Reads the training and validation photos of a recipe with data.source photos or pairs, and stores
+them at training size as tar shards in DIR (WebDataset's format). A recipe with data.root=DIR then
+trains from the shards alone. Pairs give exactly the same samples as their files. Photos much larger
+than data.size are reduced to 2.5 photo pixels per frame pixel; others are stored unchanged.
 
-Started again, the command goes on where it was. The exit code is 1 if a photo could not be read;
-a line says which and why, and the cache does without it.
+A command that is started again continues where it stopped. The exit code is 1 if a photo could not
+be read; it is named and left out.
 """
 
 
@@ -35,6 +34,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     add_recipe(parser, "--out DIR [--workers N]")
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder to write or go on"
+        "--out", metavar="DIR", type=Path, required=True, help="folder to write or continue"
     )
     add_workers(parser)

@@ -18,25 +18,27 @@ examples:
   warp-train train recipes/quickstart.yaml data.source=pairs data.root=photos/train \\
       data.warps=warps.jsonl
 
-Each pair's photos are registered: its line in FILE holds the eight lens parameters, "error_px", an
-estimate of their mean error in px of the pair, and "ok", whether that is small enough to learn from
-(0.14 px of a photo 480 px long, of a longer one in proportion). Lens columns of a manifest are not
-looked at.
+The two photos of each pair are registered. The pair's line in FILE contains the eight lens
+parameters, "error_px" (an estimate of their mean error in px of the photo) and "ok" (true if that
+is small enough for training: 0.14 px for a photo 480 px long, in proportion for a longer one).
+Lens columns of a manifest are ignored.
 
-Where eight parameters leave more over than registration is unsure of, and the whole warp is sure,
-the line holds also "profile" (33 numbers) and "profile_error_px", an estimate of the mean error of
-lens and profile together. A corrected position at distance r from the lens's centre is then read
-farther out, by "profile" at r, than the lens says: all in half diagonals, for r = 0, 1/32, ... 1,
-and linear between. data.warps uses lens and profile; where there is none, the lens if it is "ok".
+Where the eight parameters leave more than the uncertainty of registration, the line also contains
+"profile" (33 numbers), the radial displacement that they leave over at distances r = 0, 1/32 ... 1
+from the lens's centre (in half diagonals, positive outwards, linear in between), and
+"profile_error_px", an estimate of the mean error of lens and profile together. data.warps uses lens
+and profile, or the lens alone where there is no profile and the lens is "ok".
 
-Started again, the command goes on where it was: pairs that have a line are left alone, except those
-that failed. The exit code is 1 if a pair could not be read; its line says why, under "error".
+A command that is started again continues: pairs with a line are skipped, failed ones are tried
+again. The exit code is 1 if a pair could not be read; its line contains the reason under "error".
 """
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `recover`."""
-    parser = add_command(commands, "recover", "find the lens of every photo pair", _EXAMPLES)
+    parser = add_command(
+        commands, "recover", "find the lens between the photos of each pair", _EXAMPLES
+    )
     parser.add_argument(
         "pairs",
         metavar="PAIRS",
@@ -44,6 +46,10 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="folder of *_original.* with *_generated.* photos, or a manifest (.csv, .jsonl)",
     )
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help="file of lines to write or go on"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="JSON Lines file to write or continue",
     )
     add_workers(parser)

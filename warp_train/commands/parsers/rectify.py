@@ -24,15 +24,15 @@ examples:
   warp-train rectify some/checkpoint raw.tif --out web --format jpeg --quality 90 --suffix _web
   warp-train rectify some/checkpoint photos/ --out numbers --params-only
 
-Folders are searched in depth, and their tree is kept below DIR. A photo that is there already is
-never replaced without --overwrite. DIR/rectify.jsonl gets a line for each photo: the lens, how far
-it was trusted and why, or the error. EXIF, colour profile, XMP and depth are kept; where a format
-cannot hold one of them, the photo's line says so under "warnings".
+Folders are searched recursively, and their tree is kept below DIR. An existing file is never
+replaced without --overwrite. DIR/rectify.jsonl gets one line per photo: the lens, the correction
+that was applied and why, or the error. EXIF, colour profile, XMP and bit depth are kept; what a
+format cannot store is listed in the photo's line under "warnings".
 
 crop:
-  fill  zoom in about the centre just as far as leaves nothing blank; the size stays
-  none  the lens as it is; what lies outside the photo is transparent, or black
-  max   the largest rectangle without anything blank, not zoomed
+  fill  zoom in about the centre until no area is blank; the size stays the same
+  none  do not zoom; areas outside the photo are transparent, or black
+  max   cut out the largest rectangle without blank areas; do not zoom
 """
 
 
@@ -44,14 +44,16 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "inputs", metavar="INPUT", type=text, nargs="+", help="photo, folder or quoted pattern"
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder to write to; made if need be"
+        "--out", metavar="DIR", type=Path, required=True, help="output folder, created if necessary"
     )
     _add_picture_options(parser)
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace files that are there (default: report)"
+        "--overwrite",
+        action="store_true",
+        help="replace existing files (default: report them as errors)",
     )
     parser.add_argument(
-        "--params-only", action="store_true", help="write the lines alone, no pictures"
+        "--params-only", action="store_true", help="write DIR/rectify.jsonl only, no pictures"
     )
     add_workers(parser, least=1, most=64, default="one per core, at most 4")
     add_device(parser)
@@ -62,13 +64,13 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
         "--crop",
         choices=("fill", "none", "max"),
         default="fill",
-        help="what to do where the photo has nothing to show (default: %(default)s)",
+        help="how to treat areas outside the photo (default: %(default)s)",
     )
     parser.add_argument(
         "--interpolation",
         choices=("bilinear", "bicubic", "lanczos"),
         default="bicubic",
-        help="how pixels are read (default: %(default)s)",
+        help="interpolation between pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--format",
@@ -79,15 +81,15 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
         "--quality",
         metavar="N",
         type=whole_number(1, 100),
-        help="of JPEG and WebP, 1 to 100 (default: that of a JPEG, and 95 for what becomes one; a "
-        "WebP is lossless where the input was, else 90)",
+        help="of JPEG and WebP, 1 to 100 (default: a JPEG keeps its own, other inputs become JPEG "
+        "with 95; a WebP is lossless if the input was, else 90)",
     )
     parser.add_argument(
         "--suffix",
         metavar="S",
         type=_name_part,
         default="_rectified",
-        help="what is added to the names, may be '' (default: %(default)s)",
+        help="added to the file names, may be '' (default: %(default)s)",
     )
 
 

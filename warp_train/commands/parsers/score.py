@@ -12,11 +12,11 @@ from warp_train.commands.parsers.options import (
 )
 
 _EXAMPLES = """\
-Images belong together if they have the same path below their folder, whatever their suffix, or else
+Two images are compared if they have the same path below their folders (the suffix aside), or else
 the same image id: x, x_original and x_original_rectified are all predictions of x or x_generated.
 
-The exit code is 1 if an image is missing on one side, cannot be read or has another size; all the
-others are scored nevertheless. One of another size scores 0, and counts.
+The exit code is 1 if an image has no counterpart, cannot be read or has another size. All others
+are scored; an image of another size counts with a score of 0.
 
 examples:
   warp-train score corrected/ photos/val/

@@ -17,12 +17,13 @@ examples:
   warp-train straightness outputs/runs/photos boards/
   warp-train straightness outputs/runs/photos boards/ --corners 7x5 --json boards.json
 
-DIR holds photos of a flat chessboard by one camera, one board in each. How far its inner corners
-are off straight rows and columns, root mean square in thousandths of the board's diagonal:
+DIR contains photos of a flat chessboard by one camera, one board in each photo. The figures are the
+root mean square distances of the inner corners from straight rows and columns, in thousandths of
+the board's diagonal:
   as it is      in the photo
-  model         moved by the model's warp, as rectify would apply it; it sees one photo at a time
-  calibration   by OpenCV's calibration, which is told of the boards and sees all photos together
-No truth but straightness is used. Photos without a board that OpenCV finds are named and left out.
+  model         after the model's warp, as rectify would apply it, from this photo alone
+  calibration   after OpenCV's calibration, which uses the known board and all photos together
+No other ground truth is needed. Photos in which OpenCV finds no board are named and left out.
 """
 
 
@@ -31,7 +32,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "straightness",
-        "measure a model on photos of a chessboard, whose lines are known to be straight",
+        "measure a model on photos of a chessboard, whose lines are straight",
         _EXAMPLES,
     )
     add_model(parser)

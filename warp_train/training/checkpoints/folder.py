@@ -10,8 +10,8 @@
 <run>/best, last, interrupted -> checkpoints/step-…
 <run>/pinned/<other run> -> ../checkpoints/step-…    what another run has started from
 
-Retention spares what a link points at. A run that starts from another's checkpoint pins it there,
-so that neither a `best` that moves on nor a resumed run takes it away. Remove the pin to free it.
+Retention keeps checkpoints that a link points at. A run that starts from another run's checkpoint
+pins it there, so that it stays when `best` moves on. Remove the pin to free it.
 """
 
 import errno
@@ -58,17 +58,17 @@ _STEP = re.compile(r"step-(\d{9,18})")
 
 
 def checkpoint_folder(run_dir: Path, step: int) -> Path:
-    """Where the checkpoint after `step` optimizer steps lies."""
+    """The folder of the checkpoint after `step` optimizer steps."""
     return run_dir / "checkpoints" / f"step-{step:09d}"
 
 
 def rng_file(rank: int) -> str:
-    """Name of the file that holds the random generators of process `rank`."""
+    """Name of the file with the states of the random generators of process `rank`."""
     return f"rng-{rank}.safetensors"
 
 
 def find_checkpoint(path: Path, prefer: Literal["best", "last"]) -> Path:
-    """The checkpoint that MODEL means: a checkpoint folder, or a run folder's `best` or newest.
+    """The checkpoint at `path`: a checkpoint folder, or a run folder's `best` or newest.
 
     Raises:
         WarpTrainError: `path` does not exist, or is neither.
@@ -103,32 +103,34 @@ def find_resume(run_dir: Path, resume_from: str) -> Path | None:
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The complete checkpoint of the highest step, damaged and unfinished ones left out."""
+    """The complete checkpoint of the highest step; damaged and unfinished ones are skipped."""
     return next((place.resolve() for place in _newest_first(run_dir) if _is_complete(place)), None)
 
 
 def find_start(init_from: Path, run_dir: Path) -> Path:
-    """The checkpoint that the run in `run_dir` has started from: what it has pinned, or the best.
+    """The checkpoint that the run in `run_dir` started from: the one it pinned, or the best.
 
     Raises:
         WarpTrainError: `init_from` is neither a run nor a checkpoint folder.
     """
     found = find_checkpoint(init_from, prefer="best")
     pin = _pin(found, run_dir)
-    chosen = init_from.name == found.name  # rather than left to a run or a link that has moved on
+    chosen = (
+        init_from.name == found.name
+    )  # named itself, and not through a run or a link that may have moved on
     return pin.resolve() if is_there(pin / MODEL_FILE) and not chosen else found
 
 
 def pin_checkpoint(folder: Path, run_dir: Path) -> None:
-    """Keeps retention from a checkpoint that the run in `run_dir` is about to start from."""
+    """Protects a checkpoint that the run in `run_dir` starts from against retention."""
     if folder.parent.name != "checkpoints" or folder.parent.parent == run_dir.resolve():
         return
     pin = _pin(folder, run_dir)
     try:
         pin.parent.mkdir(exist_ok=True)
         point_link(pin, folder)
-    except OSError as error:  # a run that is not ours
-        log.warning("%s is not kept from being pruned: %s", folder, refusal(pin, error))
+    except OSError as error:  # such as a run of another user
+        log.warning("%s may be removed by its own run's retention: %s", folder, refusal(pin, error))
 
 
 def _pin(folder: Path, run_dir: Path) -> Path:
@@ -147,7 +149,7 @@ def prune_checkpoints(run_dir: Path, keep_last: int) -> None:
 
 
 def _newest_first(run_dir: Path) -> list[Path]:
-    """What is called like a checkpoint, not a copy that someone has laid beside it."""
+    """Folders that are named like a checkpoint; copies under other names are ignored."""
     try:
         found = [p for p in (run_dir / "checkpoints").iterdir() if _STEP.fullmatch(p.name)]
     except (OSError, ValueError):
@@ -156,7 +158,7 @@ def _newest_first(run_dir: Path) -> list[Path]:
 
 
 def _target(link: Path) -> Path | None:
-    """Where a path leads in the end; None for a loop or nowhere."""
+    """The real path of a link; None for a loop or a missing target."""
     try:
         return link.resolve(strict=True)
     except (OSError, RuntimeError):
@@ -164,15 +166,15 @@ def _target(link: Path) -> Path | None:
 
 
 def have_vanished(run_dir: Path) -> bool:
-    """Whether someone has taken away the run's folder, or the checkpoint that `last` points at."""
+    """Whether the run's folder, or the checkpoint that `last` points at, has been removed."""
     last = run_dir / "last"
-    with suppress(OSError):  # no permission, which the next write will say
+    with suppress(OSError):  # no permission: the next write reports it
         return is_gone(run_dir) or (last.is_symlink() and is_gone(last))
     return False
 
 
 def clean_interrupted_writes(run_dir: Path) -> None:
-    """Clears up after a process that was killed while saving. Main process only, at start."""
+    """Removes what a process that was killed while saving has left. Main process, at start."""
     for leftover in (run_dir / "checkpoints").glob(f"{REPLACED}*"):
         original = leftover.with_name(leftover.name.removeprefix(REPLACED))
         if original.exists():
@@ -199,16 +201,16 @@ def read_trainer_state(folder: Path) -> TrainerState:
 
 
 class CheckpointError(WarpTrainError):
-    """The disk refused a checkpoint; those before it, and all links, are as they were."""
+    """A checkpoint could not be written; earlier checkpoints and all links are unchanged."""
 
 
 def write_folder(
     folder: Path, files: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, Any]
 ) -> None:
-    """Writes a checkpoint beside its place and moves it there once it is complete.
+    """Writes a checkpoint under a temporary name and renames it when it is complete.
 
     Raises:
-        CheckpointError: the disk refused; it says what was missing.
+        CheckpointError: the write failed; the message gives the needed and the free bytes.
     """
     incoming = folder.with_name(INCOMING + folder.name)
     try:
@@ -235,12 +237,17 @@ def _why_not_written(
     missing = f", {needed - free:,} too few" if free is not None and needed > free else ""
     return (
         f"{folder}: the checkpoint could not be written ({error}); it takes {needed:,} bytes, and "
-        + (f"{free:,} are free there{missing}" if free is not None else "nobody knows what is free")
+        + (
+            f"{free:,} are free there{missing}"
+            if free is not None
+            else "the free bytes are unknown"
+        )
     )
 
 
 def _move_into_place(incoming: Path, folder: Path) -> None:
-    """A folder cannot be renamed over a full one: the old one steps aside, and back on failure."""
+    """Replaces `folder`, which is renamed first and restored on failure: a folder cannot be renamed
+    over one that is not empty."""
     aside = folder.with_name(REPLACED + folder.name)
     if folder.exists():
         folder.rename(aside)
@@ -256,10 +263,10 @@ def _move_into_place(incoming: Path, folder: Path) -> None:
 
 
 def point_links(run_dir: Path, folder: Path, links: Collection[Link]) -> None:
-    """Points `links` at a checkpoint; a `last` that is not `interrupted` ends the latter.
+    """Points `links` at a checkpoint; `last` without `interrupted` removes `interrupted`.
 
     Raises:
-        CheckpointError: the disk refused, or the file system has no symbolic links.
+        CheckpointError: the write failed, or the file system has no symbolic links.
     """
     try:
         for link in links:

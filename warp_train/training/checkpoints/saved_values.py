@@ -1,7 +1,6 @@
-"""What a checkpoint says is held against what there is, before torch takes it over unseen.
+"""Checks of saved values against current ones, before torch loads them.
 
-torch's own loaders look at little of what they are given: a damaged value would be noticed steps
-later, or never.
+torch's own loaders check little: a damaged value would be noticed steps later, or never.
 """
 
 from collections.abc import Mapping
@@ -19,16 +18,16 @@ _LARGEST_FLOAT = 1e38
 
 
 def as_ours(saved: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The saved values of all keys that there are here, if each is of the same kind.
+    """The saved values of all keys of `ours`, if each is of the same kind.
 
-    Flags come and go between releases of torch: one that was not saved stays as it is here, and
-    one that is not known here is passed over. Numbers must be there.
+    Releases of torch add and remove flags: a flag that was not saved keeps its current value, and
+    an unknown one is ignored. Numbers must have been saved.
 
     Args:
         where: file and key, for messages.
 
     Raises:
-        WarpTrainError: one is missing, of another kind, negative, not finite or absurdly large.
+        WarpTrainError: a value is missing, of another kind, negative, not finite or too large.
     """
     for key, value in ours.items():
         if key not in saved and not isinstance(value, bool | None):
@@ -51,21 +50,21 @@ def _as_ours(saved: Any, ours: Any, where: str) -> Any:
             pairs = zip(saved, ours, strict=True)
             return type(ours)(_as_ours(there, here, where) for there, here in pairs)
     else:
-        return ours  # functions and the like are never taken from a file
+        return ours  # functions and other objects are never read from a file
     if not fits:
         raise WarpTrainError(f"{where} cannot be {plain(repr(saved)[:80])}")
     return saved
 
 
 def require_adam_state(state: Mapping[str, Tensor], parameter: Tensor, where: str) -> None:
-    """Raises WarpTrainError unless `state` is what AdamW keeps of `parameter`.
+    """Raises WarpTrainError unless `state` is AdamW's state of `parameter`.
 
     Args:
         where: file and parameter, for messages.
     """
     odd = min(ADAM_STATE ^ state.keys(), default=None)
     if odd is not None:
-        there = "is missing" if odd in ADAM_STATE else "is none of this optimizer's"
+        there = "is missing" if odd in ADAM_STATE else "is not part of this optimizer's state"
         raise WarpTrainError(f"{where}.{plain(odd)} {there}")
     for key, value in state.items():
         shape = () if key == "step" else tuple(parameter.shape)
@@ -76,4 +75,4 @@ def require_adam_state(state: Mapping[str, Tensor], parameter: Tensor, where: st
                 f"{list(shape)} here".replace("torch.", "")
             )
         if not torch.isfinite(value).all() or (key != "exp_avg" and (value < 0).any()):
-            raise WarpTrainError(f"{where}.{key} has values that no training leaves")
+            raise WarpTrainError(f"{where}.{key} has values that cannot result from training")

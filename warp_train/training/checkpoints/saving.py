@@ -1,4 +1,4 @@
-"""Saving and restoring a run: the collective half; `checkpoint_folder` is the half on disk."""
+"""Saving and restoring a run across processes; `folder` is the part on disk."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -60,17 +60,17 @@ def save_checkpoint(
 ) -> Path:
     """Writes `checkpoints/step-<step>`, points `links` at it and removes what is out of date.
 
-    Collective: call on every rank. Only the main process touches the disk; the others hand in
-    their random generators, and all of them raise if it fails.
+    Collective: call on every rank. Only the main process writes; the others contribute the states
+    of their random generators. If writing fails, all ranks raise.
 
     Args:
         model: unwrapped.
         model_config: contents of `config.json`.
         links: names to point here. Saving a `last` that is not `interrupted` removes the latter.
-        keep_last: newest checkpoints to keep, beside whatever the links point at.
+        keep_last: number of newest checkpoints to keep, besides those that links point at.
 
     Raises:
-        CheckpointError: the disk refused; earlier checkpoints and links are as they were.
+        CheckpointError: the write failed; earlier checkpoints and links are unchanged.
         WarpTrainError: a weight is not finite.
     """
     generators = _gather_random_states(accelerator)
@@ -112,10 +112,10 @@ def restore_checkpoint(
     scheduler: LRScheduler,
     ema: Ema | None,
 ) -> TrainerState:
-    """Puts everything back to where `save_checkpoint` found it. Call on every rank.
+    """Restores everything that `save_checkpoint` saved. Call on every rank.
 
-    A rank that the saved run did not have keeps its generators as they are; an `ema` that the
-    saved run did not have starts from its weights.
+    Ranks that the saved run did not have keep their generators. An `ema` that the saved run did
+    not have starts from its weights.
 
     Raises:
         WarpTrainError: a file is missing or damaged, or belongs to another architecture or stage.
@@ -140,7 +140,7 @@ def restore_checkpoint(
 
 
 def _gather_random_states(accelerator: Accelerator) -> list[dict[str, Tensor]]:
-    """Every rank's generators, in rank order, so that one process can write them all."""
+    """The generators of all ranks, in rank order, for the process that writes them."""
     gathered = {
         name: accelerator.gather(value.unsqueeze(0).to(accelerator.device)).cpu()
         for name, value in random_state(accelerator.device).items()
@@ -152,7 +152,7 @@ def _gather_random_states(accelerator: Accelerator) -> list[dict[str, Tensor]]:
 
 
 def _raise_together(accelerator: Accelerator, failure: WarpTrainError | None) -> None:
-    """Ends every rank if the main one failed, instead of leaving them in the next barrier."""
+    """Raises on every rank if the main one failed; the others would wait in the next barrier."""
     disk = isinstance(failure, CheckpointError)
     kind = 0.0 if failure is None else 1.0 if disk else 2.0
     anywhere = accelerator.reduce(torch.tensor([kind], device=accelerator.device), reduction="sum")
@@ -160,7 +160,7 @@ def _raise_together(accelerator: Accelerator, failure: WarpTrainError | None) ->
         raise failure
     if anywhere.item() > 0:
         error = CheckpointError if anywhere.item() == 1 else WarpTrainError
-        raise error("the main process could not save a checkpoint; its message says why")
+        raise error("the main process could not save a checkpoint; see its message")
 
 
 def _refuse_non_finite(weights: Mapping[str, Tensor], step: int) -> None:

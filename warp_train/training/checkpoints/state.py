@@ -1,4 +1,4 @@
-"""What a checkpoint is made of, as tensors and JSON: optimizer, random generators, run position."""
+"""The contents of a checkpoint as tensors and JSON: optimizer, random generators, position."""
 
 import random
 import struct
@@ -26,7 +26,7 @@ Processes = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class BestMetric(Section):
-    """The best validation so far, and where it was reached."""
+    """The best validation so far and its step."""
 
     name: str
     value: float
@@ -48,7 +48,7 @@ class LossSums(Section):
 
 
 class RunPosition(Section):
-    """Where a run stands, as far as the training loop knows it."""
+    """The position of a run in training."""
 
     stage: Annotated[str, Field(pattern=r"^\w{1,64}$")]
     step: Steps
@@ -58,19 +58,19 @@ class RunPosition(Section):
     best: BestMetric | None
     """None before the first validation."""
     validated_step: Steps | None
-    """Step of the newest validation: a run that was interrupted in one makes up for it."""
+    """Step of the newest validation: a run that was interrupted in a later one repeats that one."""
     world_size: Processes
     global_batch: int = Field(ge=1)
     """Samples per optimizer step, over all processes and accumulated micro-batches."""
     unlogged: LossSums
-    """What a resumed run's next line of metrics begins with."""
+    """Losses that a resumed run adds to its next line of metrics."""
     wandb_run_id: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")] | None
     recipe: dict[str, JsonValue]
-    """The recipe as resolved, so that a checkpoint explains itself without its run folder."""
+    """The resolved recipe, so that a checkpoint can be understood without its run folder."""
 
 
 class TrainerState(RunPosition):
-    """`trainer_state.json`: all of a checkpoint that is not tensors."""
+    """`trainer_state.json`: all contents of a checkpoint that are not tensors."""
 
     scheduler: dict[str, JsonValue]
     grad_scaler: dict[str, JsonValue]
@@ -111,7 +111,7 @@ def load_optimizer(
     groups: Sequence[ParamGroup],
     source: Path,
 ) -> None:
-    """Puts saved optimizer state back, matched by parameter name, bit for bit.
+    """Restores saved optimizer state bit for bit, matched by parameter name.
 
     Args:
         source: the checkpoint folder, for messages.
@@ -126,8 +126,8 @@ def load_optimizer(
         only_one = sorted({n for g in wanted for n in g} ^ {n for g in saved for n in g})
         detail = f"{only_one[0]} is only in one of them" if only_one else "grouped differently"
         raise WarpTrainError(
-            f"{source}: its optimizer trained other parameters than this stage does ({detail}): "
-            "start from its weights with --init-from instead of resuming"
+            f"{source}: its optimizer trained other parameters than this stage ({detail}): "
+            "start from its weights (init_from) instead of resuming"
         )
     position = {name: i for i, name in enumerate(name for group in saved for name in group)}
     state = _state_by_parameter(tensors, position, model, source)
@@ -152,12 +152,14 @@ def load_optimizer(
 def _state_by_parameter(
     tensors: Mapping[str, Tensor], known: Collection[str], model: nn.Module, source: Path
 ) -> dict[str, dict[str, Tensor]]:
-    """The optimizer's tensors by parameter and kind, each held against its parameter."""
+    """The optimizer's tensors by parameter and kind, checked against the parameters."""
     state: dict[str, dict[str, Tensor]] = {}
     for full_name, value in tensors.items():
         name, _, key = full_name.removeprefix("state.").rpartition(".")
         if name not in known:
-            raise WarpTrainError(f"{source}: {plain(full_name)}: its optimizer has no such state")
+            raise WarpTrainError(
+                f"{source}: {plain(full_name)}: this state belongs to no parameter of its optimizer"
+            )
         state.setdefault(name, {})[key] = value
     for name, kept in state.items():
         require_adam_state(kept, model.get_parameter(name), f"{source}: state.{name}")
@@ -187,17 +189,17 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor], device: torch.device, source: Path) -> None:
-    """Puts the generators back where `random_state` found them.
+    """Restores the generators to the states that `random_state` returned.
 
     Args:
         source: the file, for messages.
 
     Raises:
-        WarpTrainError: it does not hold the state of generators.
+        WarpTrainError: it does not contain the states of the generators.
     """
     for name, ours in random_state(device).items():
         there = state.get(name)
-        # A run that goes on with a GPU after none has no state for it, and draws its own.
+        # A run that is resumed on a GPU after a CPU has no state for it, and keeps the GPU's own.
         if there is None and name == "cuda":
             continue
         if there is None or there.shape != ours.shape or there.dtype != ours.dtype:
@@ -211,7 +213,7 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device, source: 
 
 def _set_generators(state: Mapping[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["torch"])
-    for name in ("numpy", "python"):  # which take numbers that they then read beyond
+    for name in ("numpy", "python"):  # their setters accept positions that are out of range
         known, position = state[name][:NUMPY_WORDS], int(state[name][NUMPY_WORDS])
         if known.min() < 0 or known.max() >= 2**32 or not 0 <= position <= NUMPY_WORDS:
             raise ValueError(f"{name}: numbers out of range")
