@@ -269,7 +269,7 @@ def test_optimizer_of_another_stage_is_refused(tmp_path: Path) -> None:
     folder = ToyRun(ema=False).save(tmp_path, 1)
     other = ToyRun(ema=False)
     other.optimizer.add_param_group({"params": [other.model[3].bias.requires_grad_()]})
-    with pytest.raises(WarpTrainError, match=r"3\.bias is only in one of them.*--init-from"):
+    with pytest.raises(WarpTrainError, match=r"3\.bias is only in one of them.*init_from"):
         other.restore(folder)
 
 

@@ -57,7 +57,7 @@ def test_a_run_that_cannot_be_written_to_is_started_from_with_a_warning(
     (tmp_path / STAGE / "pinned").write_text("in the way, as a right that is missing would be")
     start = ("--init-from", str(tmp_path / STAGE), "train.max_steps=2")
     assert train("stage2_hybrid", tmp_path, *FEW, *start) == 0
-    assert "is not kept from being pruned" in caplog.text
+    assert "may be removed by its own run's retention" in caplog.text
 
 
 def test_names_that_no_file_can_have() -> None:

@@ -18,7 +18,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser = add_command(
         commands,
         "check",
-        "resolve and validate a recipe, print it with every key, touch nothing",
+        "validate a recipe and print it with every key; writes no files",
         _EXAMPLES,
     )
     add_recipe(parser, "[--debug]")

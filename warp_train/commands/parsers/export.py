@@ -34,7 +34,7 @@ darktable, RawTherapee and digiKam, read the files in ~/.local/share/lensfun/.
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `export`."""
     export = add_command(
-        commands, "export", "write photos' lenses as OpenCV's or lensfun's numbers", _EXAMPLES
+        commands, "export", "write the lenses of photos for OpenCV or lensfun", _EXAMPLES
     )
     add_model(export)
     export.add_argument(

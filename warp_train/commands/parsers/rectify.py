@@ -75,7 +75,7 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("jpeg", "png", "tiff", "webp"),
-        help="format of the outputs (default: that of each input)",
+        help="format of the corrected photos (default: that of each input)",
     )
     parser.add_argument(
         "--quality",
