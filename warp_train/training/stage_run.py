@@ -23,9 +23,9 @@ from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     find_resume,
     newest_checkpoint,
-    point_link,
     read_trainer_state,
 )
+from warp_train.training.checkpoints.links import point_link
 from warp_train.training.checkpoints.state import RunPosition
 from warp_train.training.disk import refusal
 from warp_train.training.engine import train

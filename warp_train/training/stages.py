@@ -18,8 +18,8 @@ from warp_train.training.acceleration import build_accelerator
 from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     newest_checkpoint,
-    point_link,
 )
+from warp_train.training.checkpoints.links import point_link
 from warp_train.training.disk import refusal
 from warp_train.training.feeding import Data, open_data
 from warp_train.training.interrupts import Interrupts

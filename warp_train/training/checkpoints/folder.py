@@ -38,8 +38,9 @@ from warp_train.models.pretrained import (
     read_json,
     tensor_shapes,
 )
-from warp_train.runtime.atomic_files import fsync_path, write_atomically
+from warp_train.runtime.atomic_files import INCOMING, fsync_path, write_atomically
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.training.checkpoints.links import link_target, point_link
 from warp_train.training.checkpoints.state import TrainerState
 from warp_train.training.disk import free_bytes, is_gone, is_there, refusal
 
@@ -51,7 +52,6 @@ RAW_FILE = "raw.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "trainer_state.json"
 LINKS: tuple[Link, ...] = ("best", "last", "interrupted")
-INCOMING = ".incoming-"
 REPLACED = ".replaced-"
 PINNED = "pinned"
 _STEP = re.compile(r"step-(\d{9,18})")
@@ -142,9 +142,9 @@ def _pin(folder: Path, run_dir: Path) -> Path:
 def prune_checkpoints(run_dir: Path, keep_last: int) -> None:
     """Removes all but the `keep_last` newest checkpoints and those that a link points at."""
     links = [*(run_dir / link for link in LINKS), *(run_dir / PINNED).glob("*")]
-    pointed_at = {target for link in links if (target := _target(link))}
+    pointed_at = {target for link in links if (target := link_target(link))}
     for folder in _newest_first(run_dir)[keep_last:]:
-        if _target(folder) not in pointed_at:
+        if link_target(folder) not in pointed_at:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -155,14 +155,6 @@ def _newest_first(run_dir: Path) -> list[Path]:
     except (OSError, ValueError):
         return []
     return sorted(found, key=lambda place: int(place.name.partition("-")[2]), reverse=True)
-
-
-def _target(link: Path) -> Path | None:
-    """The real path of a link; None for a loop or a missing target."""
-    try:
-        return link.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return None
 
 
 def have_vanished(run_dir: Path) -> bool:
@@ -234,20 +226,17 @@ def _why_not_written(
 ) -> str:
     needed = sum(value.nbytes for tensors in files.values() for value in tensors.values())
     free = free_bytes(folder)
+    room = "the free bytes are unknown" if free is None else f"{free:,} are free there"
     missing = f", {needed - free:,} too few" if free is not None and needed > free else ""
     return (
         f"{folder}: the checkpoint could not be written ({error}); it takes {needed:,} bytes, and "
-        + (
-            f"{free:,} are free there{missing}"
-            if free is not None
-            else "the free bytes are unknown"
-        )
+        f"{room}{missing}"
     )
 
 
 def _move_into_place(incoming: Path, folder: Path) -> None:
-    """Replaces `folder`, which is renamed first and restored on failure: a folder cannot be renamed
-    over one that is not empty."""
+    """Replaces `folder`; the old one is renamed first (it cannot be overwritten), and restored on
+    failure."""
     aside = folder.with_name(REPLACED + folder.name)
     if folder.exists():
         folder.rename(aside)
@@ -279,18 +268,6 @@ def point_links(run_dir: Path, folder: Path, links: Collection[Link]) -> None:
         raise CheckpointError(
             f"{run_dir}: cannot point a link at {folder} ({error}){hint}"
         ) from error
-
-
-def point_link(link: Path, target: Path) -> None:
-    """Makes or switches a relative symbolic link in one step."""
-    temporary = link.with_name(f".{link.name}-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent.resolve()), target_is_directory=True)
-    try:
-        temporary.replace(link)
-    except OSError:  # a folder is in the way
-        temporary.unlink()
-        raise
 
 
 def _is_complete(folder: Path) -> bool:
