@@ -50,7 +50,7 @@ class Result:
     precision: str
     steps: int
     step_ms: dict[str, float]
-    """`ours`, `accelerate`, `bare` and, if asked for, `peer`, interleaved."""
+    """`ours`, `accelerate`, `bare` and optionally `peer`, interleaved."""
     ratios: dict[str, float]
     """`ours/bare` and so on: medians over the rounds."""
     parts_ms: dict[str, float]
@@ -60,7 +60,7 @@ class Result:
     """Of all processes, in the loop with its loader."""
     data_wait_frac: float
     peak_bytes: dict[str, int]
-    """`ours` and `bare`; empty on a device that does not say."""
+    """`ours` and `bare`; empty on a device that does not report it."""
     host_syncs_per_step: int | None
     """None without a GPU."""
     log_every: int

@@ -93,7 +93,7 @@ def time_losses(run: Run, batch: Batch, watch: Stopwatch) -> None:
 
 
 def time_samples(run: Run, data: Data, watch: Stopwatch) -> None:
-    """Single samples: read and decoded, or drawn. A user's own loader hands out whole batches."""
+    """Single samples: read and decoded, or drawn. A user's own loader yields whole batches."""
     if data.external:
         return
     source: Any = data.train

@@ -1,7 +1,7 @@
 """The yardstick: the same network and terms, written as one writes them first.
 
 Three Sobel passes per image and term, an 11 × 11 Gaussian SSIM by five depthwise convolutions, a
-pyramid per term, determinants by `torch.gradient`, grids built anew in every step, float32 and
+pyramid per term, determinants by `torch.gradient`, grids rebuilt in every step, float32 and
 contiguous memory throughout. Its terms measure what the package's do, not to the same number: it is
 there to be timed, never to train with. A term of the package that it lacks is left out of its step.
 """

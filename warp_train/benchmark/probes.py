@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 def peak_bytes(step: Callable[[], Any], device: torch.device) -> int | None:
     """Largest size of the tensors that `step` allocates, in bytes, above what was there before.
 
-    None on a device that does not say.
+    None on a device that does not report it.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

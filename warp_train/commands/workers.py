@@ -13,14 +13,14 @@ def chosen_workers(
     least: int = 0,
     most: int = MOST_WORKERS,
 ) -> int:
-    """The number asked for; otherwise one per usable core, as far as each has enough work.
+    """The requested number; otherwise one per usable core, as far as each has enough work.
 
     Args:
-        asked: `--workers`; None where it is not given.
+        asked: the value of `--workers`; None where it is not given.
         items_per_worker: starting a process takes about as long as so many items.
         least: 0 where the command can do the work in its own process, which then replaces a single
             worker.
-        most: largest number that is chosen without being asked for.
+        most: largest number that is chosen by default.
     """
     if asked is not None:
         return asked

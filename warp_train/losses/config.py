@@ -16,7 +16,7 @@ UNCERTAINTY = "uncertainty"
 
 
 class LossConfig(Section):
-    """What the training minimises: a weighted sum. A term of weight 0 is not computed."""
+    """The weighted sum that training minimises. A term of weight 0 is not computed."""
 
     pixel_weight: Weight = 0.05
     """Weight (>= 0) of the colour difference. High values tune shading rather than geometry."""
@@ -35,47 +35,50 @@ class LossConfig(Section):
 
     grid_weight: Weight = 0.0
     """Weight (>= 0) of the end-point error against the known warp, in percent of the half
-    diagonal. Samples whose warp is unknown add nothing. It sees every pixel, not edges alone."""
+    diagonal. Samples with an unknown warp add 0. It covers every pixel, unlike the image terms,
+    which are informative near edges only."""
 
     flow_tv_weight: Weight = 0.0
     """Weight (>= 0) of the residual flow's total variation: favours piecewise constant flow."""
 
     flow_mag_weight: Weight = 0.0
-    """Weight (>= 0) of the residual flow's squared length: leaves to the lens what it can do."""
+    """Weight (>= 0) of the residual flow's squared length: keeps the flow small, so that the lens
+    explains what it can."""
 
     flow_curv_weight: Weight = 0.0
-    """Weight (>= 0) of the residual flow's bending energy: smooth flow, affine flow is free."""
+    """Weight (>= 0) of the residual flow's bending energy: keeps the flow smooth; affine flow costs
+    nothing."""
 
     jacobian_weight: Weight = 0.0
     """Weight (>= 0) of the fold-over penalty on the final grid."""
 
     uncertainty_weight: Weight = 1.0
-    """Weight (>= 0) of how well the predicted uncertainty fits the end-point error, where the warp
-    is known. It trains that prediction alone and leaves the warp as it is, so it is logged as
-    `loss/uncertainty` and not part of `loss/total`. 0: the uncertainty is not trained."""
+    """Weight (>= 0) of the mismatch between predicted uncertainty and end-point error, where the
+    warp is known. It trains the uncertainty only and does not change the warp, so it is logged as
+    `loss/uncertainty` and is not part of `loss/total`. 0: the uncertainty is not trained."""
 
     grid_kind: GridLossKind = "epe"
-    """`epe`: the distance itself, what is reported; `squared`: its square, which follows the
-    strongly bent samples; `balanced`: the distance over the root of each sample's own bend, so that
-    weak and strong lenses are learned alike."""
+    """`epe`: the mean distance, which is also the reported metric; `squared`: its square, dominated
+    by strongly bent samples; `balanced`: the distance divided by the square root of each sample's
+    bend, so that weak and strong lenses count alike."""
 
     pixel_kind: Literal["l1", "charbonnier"] = "l1"
     """`l1`, or `charbonnier`: its smooth form, quadratic below a quarter of an 8-bit step."""
 
     pyramid_levels: Annotated[int, Field(ge=1, le=8)] = 3
-    """Scales (1 to 8) of the image terms, each half the one before. More levels pull together
-    edges that lie further apart; small frames have fewer."""
+    """Scales (1 to 8) of the image terms, each half the one before. With more levels, edges that
+    are further apart still attract each other; small frames have fewer levels."""
 
     ssim_window: Window = 8
     """Side in pixels (even, 2 to 64) of the patches that SSIM compares."""
 
     line_window: Window = 8
     """Side in pixels (even, 2 to 64) of the patches whose line orientation is compared. Larger
-    ones see longer lines and mix more of them."""
+    ones contain longer lines, but mix more of them."""
 
     jacobian_margin: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Relative cell area (0 to 1, below 1) under which the fold-over penalty sets in. 0 punishes
-    folds only; the identity's cells have area 1."""
+    """Relative cell area (0 to 1, below 1) below which the fold-over penalty starts. With 0 only
+    folds are penalised; the cells of the identity have area 1."""
 
     @property
     def weights(self) -> dict[str, float]:

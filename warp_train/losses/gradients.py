@@ -23,7 +23,7 @@ NOISE_FLOOR = 1e-2
 """Gradient in luma per pixel below which an orientation is taken for noise."""
 
 WEIGHT_FLOOR = 1e-3
-"""Added to a sample's mean weight: an image without edges says nothing about orientation."""
+"""Added to a sample's mean weight: an image without edges gives no information on orientation."""
 
 
 @dataclass(frozen=True)

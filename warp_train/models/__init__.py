@@ -1,4 +1,4 @@
-"""The network: what it sees (coordinate and line channels), backbones and heads."""
+"""The network: input channels (coordinates and lines), backbones and heads."""
 
 import lazy_loader
 

@@ -80,7 +80,7 @@ class Tiny(nn.Module):
 
 
 class LineResNet(nn.Module):
-    """A ResNet without its last stage, which sees line channels beside the photo."""
+    """A ResNet without its last stage, whose input is the photo and line channels."""
 
     def __init__(self, photo: nn.Conv2d, lines: nn.Conv2d, body: nn.Sequential) -> None:
         super().__init__()

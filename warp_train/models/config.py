@@ -43,7 +43,7 @@ class ModelConfig(Section):
     """Edges of a photo that are followed, the strongest first and at most one in 8 × 8 px: 64 …
     8192. More find more lines in photos with few of them; the time grows with their number."""
     level_camera: bool = True
-    """Photos are mostly taken level, so upright and level lines also tell the lens by where they
+    """Most photos are taken level, so upright and level lines also constrain the lens by where they
     point; the network learns for which photos that holds. False: by how they bend alone."""
     residual_max_disp: float = Field(default=1.0, gt=0, le=8)
     """Longest residual displacement along each axis, in pixels of the residual's own grid, which

@@ -1,11 +1,10 @@
-"""The photo's edges, followed as far as they go, and how much each of them bends.
+"""Finds the edges of a photo, follows each along its length, and measures its curvature.
 
-A lens bends a straight edge by fractions of a pixel: over 16 px next to nothing, over 100 px
-plainly. So the clearest point of every 8 × 8 cell is taken, the photo is read in a strip along the
-edge through it, and the edge's position across the strip is fitted by a parabola, three times, each
-time over a longer stretch around what the fit before has found. Along the last parabola a second,
-longer strip is read, which finds how far the edge goes on as it began. Whether such an edge is
-straight in the world is not decided here.
+A lens bends a straight edge by fractions of a pixel: invisible over 16 px, visible over 100 px. The
+clearest point of every 8 × 8 cell is taken, the photo is read in a strip along the edge through it,
+and a parabola is fitted to the edge's position across the strip: three times, each over a longer
+stretch around the previous fit. Along the last parabola a second, longer strip is read, which shows
+how far the edge continues. Whether the edge is straight in the world is decided elsewhere.
 """
 
 import math
@@ -24,18 +23,18 @@ CELL_PX = 8
 STRETCHES = (0.035, 0.07, 0.14, 0.28)
 """Standard deviations of the stretches that parabolas are fitted over, in half diagonals."""
 
-_PHOTOS_AT_A_TIME = 4  # on a CPU: what all of a batch needs at once falls out of its caches
+_PHOTOS_AT_A_TIME = 4  # on a CPU: a whole batch does not fit into its caches
 _STEPS = 16  # samples along a strip to either side
 _CUT = 1.5  # deviations of its longest stretch that a strip reaches to either side
 _NEAR_PX, _FAR_PX = 5, 3  # to either side of a strip, where an edge is looked for
 _FAR_START = 0.2  # half diagonals: the stretch by which the second strip is first straightened
-_FIRST_WINDOW_PX, _WINDOW_PX = 6.0, 3.9  # how far from where it is expected an edge still counts
-_JUMP_PX = 0.5  # off the fit before by this much, a sample counts half
-_TURNED = 2.0  # how many times stronger the other polarity must be to count instead
-_FAINT = 0.1  # of the edge's own contrast at its clearest point: fainter samples count less
-_RIDGE = (1e-3, 1e-2, 1e-2)  # of a fit's three coefficients, for edges that are next to nothing
+_FIRST_WINDOW_PX, _WINDOW_PX = 6.0, 3.9  # an edge counts up to this distance from the expected one
+_JUMP_PX = 0.5  # a sample this far from the previous fit has half the weight
+_TURNED = 2.0  # the other polarity is used where it is this many times stronger
+_FAINT = 0.1  # of the contrast at the edge's clearest point: fainter samples have less weight
+_RIDGE = (1e-3, 1e-2, 1e-2)  # regularises the three coefficients of a fit, for very faint edges
 _LEAST_SPREAD_PX2 = 4e-4
-_SHARE_OF_INDEPENDENT = 1 / 3  # samples along an edge: the blur ties neighbours together
+_SHARE_OF_INDEPENDENT = 1 / 3  # neighbouring samples along an edge are correlated by blur
 
 
 class Edges(NamedTuple):
@@ -192,7 +191,7 @@ def _read(
 
 
 def _follow(strip: _Strip, stretches: Sequence[float], expected: Tensor | None) -> Iterator[_Fit]:
-    """A fit for each of `stretches`; each says where the next one looks.
+    """A fit for each of `stretches`; each is the starting point of the next.
 
     `expected [B, N, T]` is where the edge runs, in px; None: by the middle, more or less.
     """

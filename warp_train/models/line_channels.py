@@ -117,7 +117,7 @@ def central_differences(field: Tensor) -> tuple[Tensor, Tensor]:
 def gaussian(field: Tensor, scales: tuple[float, ...], margin: int) -> Tensor:
     """`field [N, H, W]` smoothed at each scale, `[N, scales, H + 2 margin, W + 2 margin]`.
 
-    As two matrix products: at the sizes that networks see, several times faster on a CPU than a
+    As two matrix products: at the input sizes of networks, several times faster on a CPU than a
     one-channel convolution or a sum of shifted copies.
     """
     like = (field.device, field.dtype)

@@ -21,7 +21,7 @@ from warp_train.geometry import StraightLines
 PENCILS = 2
 PENCIL_TERMS = 2  # tilt and convergence
 
-_LEAST_COSINE = 0.9  # a line farther from its pencil than 26° has no say about it
+_LEAST_COSINE = 0.9  # a line more than 26° off a pencil has no weight in it
 _LEAST_LENGTH = 0.05  # of `d`, which vanishes where the lines meet
 
 

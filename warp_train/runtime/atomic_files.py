@@ -99,7 +99,7 @@ def fsync_path(path: Path) -> None:
 
 def _move_to_free_place(incoming: Path, path: Path) -> None:
     try:
-        os.link(incoming, path)  # fails where the name is taken, whoever took it a moment ago
+        os.link(incoming, path)  # fails if the name is taken, even since a moment ago
     except FileExistsError:
         raise
     except OSError:  # a file system without links, as on memory cards

@@ -105,7 +105,7 @@ class Progress:
         self.close()
 
     def _print_line(self) -> None:
-        # A full log must not stop the work: `tell` ignores what the stream refuses.
+        # A full log must not stop the work: `tell` ignores write errors.
         if self._title:
             counted = f"{self._title}  {self._unit} {self._done}/{self._total}"
             tell(f"{counted}  {_format_values(self._values)}".rstrip(), self._stream)

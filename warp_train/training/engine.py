@@ -147,9 +147,9 @@ def optimizer_step(
     losses: dict[str, Tensor] = {}
     image_ids: list[str] = []
     for micro in range(accum):
-        asked = time.perf_counter()
+        began = time.perf_counter()
         batch = next(batches)
-        meter.waited += time.perf_counter() - asked
+        meter.waited += time.perf_counter() - began
         meter.samples += len(batch["image_id"])
         run.bad.note(batch, run.epoch)
         image_ids += batch["image_id"]

@@ -18,9 +18,9 @@ from warp_train.training.proxy_scoring import SUB_SCORES, Pictures, start_scorin
 
 _LOOK_S = 0.2
 _STUCK_S = 120.0
-"""A scorer that takes longer over a picture is taken to hang."""
+"""A scorer that takes longer for a picture is considered to hang."""
 _HURRY_S = 10.0
-"""For all that is left, once a signal has come: who sent it will not wait much longer."""
+"""For all pending pictures after a signal: the sender will end the program soon."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ProxyScores:
 class ProxyHook:
     """Scores the pictures of one validation at a time; after a failure it warns once and is off.
 
-    `begin`, `submit` each batch, then `collect` or `wait_for` the scores: they are handed out once.
+    `begin`, `submit` each batch, then `collect` or `wait_for` the scores, which are returned once.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ProxyHook:
         """The scores as soon as they are all there; None if there are none to come.
 
         Args:
-            hurry: asked while waiting; says that the program has to end soon.
+            hurry: called while waiting; True if the program has to end soon.
         """
         waiting, last_news, deadline = set(self._calls), time.monotonic(), float("inf")
         while waiting:

@@ -1,4 +1,4 @@
-"""What a scoring process runs: a scorer found by its name, and a check of what it says.
+"""The work of a scoring process: imports a scorer by its name and checks its results.
 
 Without torch, which would take a scoring process longer to import than a picture to score.
 """
@@ -54,7 +54,8 @@ def load_scorer(name: str) -> ProxyScorer | str:
     try:
         scorer: ProxyScorer = getattr(importlib.import_module(module_name), function_name)
     except Exception as error:  # importing runs the user's code
-        return f"proxy.scorer {name}: cannot be imported, training goes on ({_describe(error)})"
+        reason = _describe(error)
+        return f"proxy.scorer {name}: cannot be imported ({reason}); training continues without it"
     finally:
         sys.path.remove(here)
     return scorer

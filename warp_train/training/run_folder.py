@@ -18,7 +18,7 @@ def create_run_folder(output_dir: Path, run_name: str) -> tuple[Path, str | None
 
     Returns:
         `output_dir/run_name`, or the first free of `<run_name>-2`, `-3` … where earlier runs have
-        left files, together with a notice that says so.
+        left files, together with a notice about it.
 
     Raises:
         WarpTrainError: the folder cannot be made.
@@ -67,7 +67,7 @@ class MetricsWriter:
 
 
 def truncate_metrics(path: Path, step: int, validated_step: int | None) -> None:
-    """Drops what a run that goes on from `step` will write again, and a line that a crash cut off.
+    """Drops the lines that a run resumed at `step` will write again, and an incomplete last line.
 
     Args:
         validated_step: the newest validation that the run does not repeat; None: there is none.

@@ -114,7 +114,7 @@ def _run_chain(chain: Chain, data: list[Data], options: RunOptions, interrupts: 
         init_from = str(recipe.run_dir)
         if (recipe.run_dir / SUMMARY_FILE).exists():
             if accelerator.is_main_process:
-                tell(f"{recipe.run_dir}: finished before, skipped")
+                tell(f"{recipe.run_dir}: already finished, skipped")
             continue
         code = run_stage(recipe, stage_data, "auto", interrupts)
         if code:

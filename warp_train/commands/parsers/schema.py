@@ -11,7 +11,7 @@ _EXAMPLES = """\
 examples:
   warp-train schema --out recipes/recipe.schema.json
 
-Editors that know YAML schemas complete the keys of a recipe that starts with
+Editors that support YAML schemas complete the keys of a recipe that starts with
   # yaml-language-server: $schema=recipe.schema.json
 """
 

@@ -56,7 +56,7 @@ def choose(photos: Sequence[PhotoResult]) -> dict[str, list[PhotoResult]]:
 
 
 def show(photo: PhotoResult) -> Showcase:
-    """Renders a photo anew. Raises BadSample if its files have gone since it was measured."""
+    """Renders a photo again. Raises BadSample if its files no longer exist."""
     pixels, target = read_pair(photo.task.item)
     pictures = [_shrunk(image) for image in (pixels, corrected(photo.task, pixels), target)]
     before, after, truth = (_data_uri(picture) for picture in pictures)
