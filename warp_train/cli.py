@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for variable, value in arguments.environment.items():
         os.environ.setdefault(variable, value)
     try:
+        arguments.check(arguments)
         command: Any = importlib.import_module(f"warp_train.commands.{arguments.command}")
         return int(command.run(arguments))
     except KeyboardInterrupt:

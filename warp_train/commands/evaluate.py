@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from warp_train.commands.files import check_writable, write_result
+from warp_train.commands.files import write_result
 from warp_train.commands.workers import chosen_workers
 from warp_train.evaluation.evaluate import evaluate, pairs_to_evaluate
 from warp_train.evaluation.measuring import FailedPhoto, PhotoResult
@@ -20,11 +20,11 @@ _PHOTOS_PER_WORKER = 12
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the tables and writes the results; 1 if a pair could not be read."""
-    check_writable("--json", arguments.json)
-    check_writable("--report", arguments.report)
     pairs = pairs_to_evaluate(arguments.data, arguments.max_photos, "--data")
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
-    workers = chosen_workers(arguments.workers, len(pairs), _PHOTOS_PER_WORKER)
+    workers = chosen_workers(
+        arguments.worker_rule, arguments.workers, len(pairs), _PHOTOS_PER_WORKER
+    )
     with Progress(len(pairs), "photo") as progress:
 
         def report(result: PhotoResult | FailedPhoto) -> None:

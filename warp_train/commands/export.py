@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from warp_train.commands.files import check_writable, write_result
+from warp_train.commands.files import write_result
 from warp_train.data.decoding import IMAGE_SUFFIXES, BadSample
 from warp_train.export.lenses import FoundLens, find_lens, lensfun_entry, opencv_row
 from warp_train.inference.straightener import Straightener
@@ -19,11 +19,6 @@ from warp_train.runtime.progress import Progress
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the lenses; 1 if a photo could not be read."""
-    if arguments.to == "opencv":
-        for option in ("crop_factor", "mount"):
-            if getattr(arguments, option) is not None:
-                arguments.parser.error(f"--{option.replace('_', '-')} goes with --to lensfun")
-    check_writable("--out", arguments.out)
     photos = _photos(arguments.photos)
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
     with Progress(len(photos), "photo") as progress:

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         if done:
             say(f"{done} of {work.samples} {config.source} are in {out} already")
         if work.missing:
-            _write(work, arguments.workers)
+            _write(work, arguments)
         stored = preparing.finish(work)
     except OSError as error:
         raise WarpTrainError(f"--out {out}: {error.strerror}") from error
@@ -39,10 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if stored.unreadable else 0
 
 
-def _write(work: preparing.Preparation, asked: int | None) -> None:
+def _write(work: preparing.Preparation, arguments: argparse.Namespace) -> None:
     """Writes the missing shards and shows progress. Raises OSError."""
     total = work.missing_samples
-    workers = chosen_workers(asked, total, _PHOTOS_PER_WORKER)
+    workers = chosen_workers(
+        arguments.worker_rule, arguments.workers, total, _PHOTOS_PER_WORKER
+    )
     with (
         closing(Progress(total, "sample")) as progress,
         closing(preparing.write(work, workers)) as outcomes,

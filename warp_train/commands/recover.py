@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from warp_train.commands.files import check_writable
 from warp_train.commands.workers import chosen_workers
 from warp_train.data.sources.manifest import find_pairs
 from warp_train.registration.journal import resume
@@ -24,13 +23,14 @@ _PAIRS_PER_WORKER = 32
 def run(arguments: argparse.Namespace) -> int:
     """Recovers the pairs that are not in the output file yet; 1 if one could not be read."""
     out: Path = arguments.out
-    check_writable("--out", out)
     jobs = _jobs(arguments.pairs)
     finished = resume(out)
     waiting = [job for job in jobs if job.image_id not in finished]
     if len(waiting) < len(jobs):
         say(f"{len(jobs) - len(waiting)} of {len(jobs)} pairs are in {out} already")
-    workers = chosen_workers(arguments.workers, len(waiting), _PAIRS_PER_WORKER)
+    workers = chosen_workers(
+        arguments.worker_rule, arguments.workers, len(waiting), _PAIRS_PER_WORKER
+    )
     try:
         begin_journal(out)
         return 1 if _run(waiting, workers, out) else 0

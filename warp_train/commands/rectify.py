@@ -20,15 +20,10 @@ from warp_train.runtime.journal import append_line, begin_journal
 from warp_train.runtime.progress import Progress
 
 _JOURNAL_FILE = "rectify.jsonl"
-_MOST_DEFAULT_WORKERS = 4
-"""A worker holds a whole photo: more need much memory."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Corrects the photos; 1 if one failed, 143 after SIGTERM."""
-    if arguments.quality is not None and arguments.format in ("png", "tiff"):
-        arguments.parser.error(f"--quality does not apply to {arguments.format}")
-
     out: Path = arguments.out
     plan = plan_jobs(
         arguments.inputs,
@@ -62,7 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, jobs: list[Job], report: _Report) -> None:
     if not jobs:
         return
-
     settings = Settings(
         arguments.out,
         arguments.crop,
@@ -71,7 +65,7 @@ def _run(arguments: argparse.Namespace, jobs: list[Job], report: _Report) -> Non
         arguments.quality,
         arguments.overwrite,
     )
-    workers = chosen_workers(arguments.workers, len(jobs), least=1, most=_MOST_DEFAULT_WORKERS)
+    workers = chosen_workers(arguments.worker_rule, arguments.workers, len(jobs))
     records = rectify(jobs, arguments.model, settings, device=arguments.device, workers=workers)
     try:
         for record in records:

@@ -6,13 +6,12 @@ import argparse
 import json
 import sys
 
-from warp_train.commands.files import check_writable, write_result
+from warp_train.commands.files import write_result
 from warp_train.recipe import recipe_schema
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the schema or writes it to a file."""
-    check_writable("--out", arguments.out)
     text = json.dumps(recipe_schema(), indent=2) + "\n"
     if arguments.out is None:
         sys.stdout.write(text)

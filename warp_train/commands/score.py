@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from warp_train.commands.files import check_writable, write_result
+from warp_train.commands.files import write_result
 from warp_train.commands.workers import chosen_workers
 from warp_train.data.decoding import IMAGE_SUFFIXES, BadSample, decode_image
 from warp_train.data.splits import id_of
@@ -30,9 +30,10 @@ def score_files(pred: Path, gt: Path) -> Score | str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the scores; 1 if an image is missing, cannot be read or has another size."""
-    check_writable("--json", arguments.json)
     pairs, problems = pair_files(arguments.pred, arguments.gt, IMAGE_SUFFIXES, id_of)
-    workers = chosen_workers(arguments.workers, len(pairs), _PAIRS_PER_WORKER)
+    workers = chosen_workers(
+        arguments.worker_rule, arguments.workers, len(pairs), _PAIRS_PER_WORKER
+    )
     scored = []
     with Progress(len(pairs), "image") as progress:
         for pair, outcome in score_pairs(pairs, score_files, workers):

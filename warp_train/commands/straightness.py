@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from warp_train.commands.files import check_writable, write_result
+from warp_train.commands.files import write_result
 from warp_train.data.decoding import BadSample
 from warp_train.data.sources.files import list_images
 from warp_train.evaluation.boards_table import boards_json, straightness_table
@@ -17,7 +17,6 @@ from warp_train.runtime.progress import Progress
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the table; 1 if a photo could not be read."""
-    check_writable("--json", arguments.json)
     paths = list_images(arguments.photos, "DIR")
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
     progress = Progress(len(paths), "photo")

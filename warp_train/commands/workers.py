@@ -1,31 +1,42 @@
-"""How many worker processes a command starts."""
+"""The rule of `--workers`: how many worker processes a command may have, and has by default."""
+
+from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
-from warp_train.commands.parsers.options import MOST_WORKERS
+
+@dataclass(frozen=True)
+class WorkerRule:
+    """The numbers of worker processes that a command allows."""
+
+    least: int = 0
+    """0 where the command can do the work in its own process."""
+    most: int = 256
+    most_by_default: int = 256
+    """Largest number that is chosen where the user asks for none."""
+
+    @property
+    def default(self) -> int:
+        """The number for any amount of work."""
+        return min(usable_cores(), self.most_by_default)
 
 
 def chosen_workers(
-    asked: int | None,
-    items: int,
-    items_per_worker: int = 1,
-    *,
-    least: int = 0,
-    most: int = MOST_WORKERS,
+    rule: WorkerRule, asked: int | None, items: int, items_per_worker: int = 1
 ) -> int:
-    """The requested number; otherwise one per usable core, as far as each has enough work.
+    """The number asked for; otherwise one per usable core, as far as each has enough work.
+
+    A single worker is replaced by the command's own process where the rule allows that.
 
     Args:
-        asked: the value of `--workers`; None where it is not given.
+        asked: `--workers`; None where it is not given.
         items_per_worker: starting a process takes about as long as so many items.
-        least: 0 where the command can do the work in its own process, which then replaces a single
-            worker.
-        most: largest number that is chosen by default.
     """
     if asked is not None:
         return asked
-    workers = min(usable_cores(), items // items_per_worker, most)
-    return max(workers if workers > 1 else 0, least)
+    workers = min(rule.default, items // items_per_worker)
+    return max(workers if workers > 1 else 0, rule.least)
 
 
 def usable_cores() -> int:

@@ -19,6 +19,13 @@ def current_name(name: str) -> str:
     return name
 
 
+def first_name(name: str) -> str:
+    """The name in the first version, for what must not change when a tensor is renamed."""
+    for old, new in _RENAMED.items():
+        name = name.replace(new, old)
+    return name
+
+
 def with_current_names(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """`tensors` by their names in this version.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     PASSIVE_OPENMP,
     Subparsers,
@@ -77,3 +78,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="measure how the step grows with 4 times the batch, the pixels and the drawn samples",
     )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_writable("--json", arguments.json)

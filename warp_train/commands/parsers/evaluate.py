@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     PASSIVE_OPENMP,
     Subparsers,
@@ -64,3 +65,8 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     add_workers(parser)
     add_device(parser)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_writable("--json", arguments.json)
+    check_writable("--report", arguments.report)

@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
@@ -58,6 +59,14 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "every camera with interchangeable lenses",
     )
     add_device(export)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.to == "opencv":
+        for option in ("crop_factor", "mount"):
+            if getattr(arguments, option) is not None:
+                arguments.parser.error(f"--{option.replace('_', '-')} goes with --to lensfun")
+    check_writable("--out", arguments.out)
 
 
 def _crop_factor(value: str) -> float:

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-MOST_WORKERS = 256
-"""Largest `--workers`."""
+from warp_train.commands.workers import WorkerRule
 
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -17,13 +16,17 @@ def add_command(
     name: str,
     summary: str,
     examples: str,
+    *,
     environment: Mapping[str, str] | None = None,
+    check: Callable[[argparse.Namespace], None] = lambda arguments: None,
 ) -> argparse.ArgumentParser:
     """Declares a command, which the function `run` of `warp_train.commands.<name>` executes.
 
     Args:
         environment: variables to set, unless they are set, before that module is imported:
             libraries such as OpenMP's read them once, when they are loaded.
+        check: called with the arguments before that import, which can take seconds; reports what
+            is wrong with them by `parser.error` or a WarpTrainError.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -33,7 +36,7 @@ def add_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=name, parser=parser, environment=environment or {})
+    parser.set_defaults(command=name, parser=parser, environment=environment or {}, check=check)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -79,26 +82,19 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_workers(
-    parser: argparse.ArgumentParser,
-    *,
-    least: int = 0,
-    most: int = MOST_WORKERS,
-    default: str = "one per core, fewer for little work",
-) -> None:
-    """Declares `--workers`, for `commands.workers.chosen_workers`.
-
-    Args:
-        least: 0 where the command can do the work in its own process.
-        default: describes the number of processes without the option.
-    """
-    alone = "; 0: no others, this process does the work" if least == 0 else ""
+def add_workers(parser: argparse.ArgumentParser, rule: WorkerRule | None = None) -> None:
+    """Declares `--workers`; `chosen_workers` finds the number by the same rule."""
+    rule = rule or WorkerRule()
+    alone = "; 0: no others, this process does the work" if rule.least == 0 else ""
+    limit = f", at most {rule.most_by_default}" if rule.most_by_default < rule.most else ""
     parser.add_argument(
         "--workers",
         metavar="N",
-        type=whole_number(least, most),
-        help=f"processes of one thread each, {least} to {most}{alone} (default: {default})",
+        type=whole_number(rule.least, rule.most),
+        help=f"processes of one thread each, {rule.least} to {rule.most}{alone} (default: one per "
+        f"core{limit}, here {rule.default}; fewer for little work)",
     )
+    parser.set_defaults(worker_rule=rule)
 
 
 def add_recipe(parser: argparse.ArgumentParser, options: str) -> None:

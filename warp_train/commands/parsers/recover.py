@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
@@ -53,3 +54,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="JSON Lines file to write or continue",
     )
     add_workers(parser)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_writable("--out", arguments.out)

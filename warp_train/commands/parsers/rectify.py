@@ -15,7 +15,10 @@ from warp_train.commands.parsers.options import (
     text,
     whole_number,
 )
+from warp_train.commands.workers import WorkerRule
 
+_MOST_DEFAULT_WORKERS = 4
+"""A worker holds a whole photo: more need much memory."""
 _EXAMPLES = """\
 examples:
   warp-train rectify outputs/runs/quickstart photos/ --out corrected
@@ -38,7 +41,7 @@ crop:
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `rectify`."""
-    parser = add_command(commands, "rectify", "correct photos at full resolution", _EXAMPLES)
+    parser = add_command(commands, "rectify", "correct photos at full resolution", _EXAMPLES, check=_check)
     add_model(parser)
     parser.add_argument(
         "inputs", metavar="INPUT", type=text, nargs="+", help="photo, folder or quoted pattern"
@@ -55,7 +58,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--params-only", action="store_true", help="write DIR/rectify.jsonl only, no pictures"
     )
-    add_workers(parser, least=1, most=64, default="one per core, at most 4")
+    add_workers(parser, WorkerRule(least=1, most=64, most_by_default=_MOST_DEFAULT_WORKERS))
     add_device(parser)
 
 
@@ -91,6 +94,11 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
         default="_rectified",
         help="added to the file names, may be '' (default: %(default)s)",
     )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.quality is not None and arguments.format in ("png", "tiff"):
+        arguments.parser.error(f"--quality does not apply to {arguments.format}")
 
 
 def _name_part(value: str) -> str:

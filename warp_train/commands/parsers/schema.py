@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import Subparsers, add_command
 
 _EXAMPLES = """\
@@ -22,3 +23,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="write it to this file instead of printing it"
     )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_writable("--out", arguments.out)

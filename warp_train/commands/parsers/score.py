@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
@@ -40,3 +41,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "--json", metavar="FILE", type=Path, help="write the scores of every image to this file"
     )
     add_workers(score)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_writable("--json", arguments.json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
@@ -46,6 +47,10 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
     add_device(parser)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    check_writable("--json", arguments.json)
 
 
 def _corners(value: str) -> tuple[int, int]:
