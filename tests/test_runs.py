@@ -23,6 +23,7 @@ from runs_helpers import (
     one_line_error,
     train,
 )
+from safetensors.torch import load_file
 
 from warp_train.data import build_sources
 from warp_train.data.samples import SampleKey
@@ -81,11 +82,15 @@ def test_a_signal_leaves_a_checkpoint_that_resumes(
     assert losses(broken) == losses(tmp_path / "a" / stage)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_two_processes_train_like_one(stage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stage", "weight"), [*((stage, 1.0) for stage in STAGES), ("stage1_param_only", 0.0)]
+)
+def test_two_processes_train_like_one(stage: str, weight: float, tmp_path: Path) -> None:
     # An epoch of 93 is eleven global batches of 8, and a rest of five that none may take.
     more = ("train.max_steps=50", "train.grad_accum_steps=2", "data.train_samples=93")
     more = (*more, "train.epochs=5", "validate.every_epochs=5")
+    # Without its loss the uncertainty has no gradients for the processes to exchange.
+    more = (*more, f"loss.uncertainty_weight={weight}")
     assert train(stage, tmp_path / "one", *more) == 0
     launched = command(stage, tmp_path / "two", *more, "train.batch_size=2")[1:]
     launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
@@ -102,6 +107,32 @@ def test_two_processes_train_like_one(stage: str, tmp_path: Path) -> None:
         assert [step for step, _ in together] == [step for step, _ in alone]
         for (_, expected), (_, value) in zip(alone, together, strict=True):
             assert value == pytest.approx(expected, rel=1e-4)
+
+
+IMAGE_TERMS = {"pixel": 0.05, "ssim": 0.15, "edge": 0.40, "line": 0.22, "grad_orient": 0.18}
+
+
+@pytest.mark.parametrize(("grid", "weight"), [(1.0, 1.0), (1.0, 0.0), (0.0, 2.0), (0.0, 0.0)])
+def test_the_uncertainty_is_logged_and_the_total_leaves_it_out(
+    grid: float, weight: float, tmp_path: Path
+) -> None:
+    more = (f"loss.grid_weight={grid}", f"loss.uncertainty_weight={weight}", "train.max_steps=6")
+    assert train(STAGES[0], tmp_path, *more) == 0
+    run = tmp_path / STAGES[0]
+    weights = {**IMAGE_TERMS, **({"grid": grid} if grid else {})}
+    table = json.loads((run / "summary.json").read_text())
+    rows = [*metrics(run), *metrics(run, "val"), table["identity"], table["fixed_warp"]]
+    for row in rows:
+        total = sum(factor * row[f"loss/{name}"] for name, factor in weights.items())
+        assert row["loss/total"] == pytest.approx(total, rel=1e-4)
+    for row in (*metrics(run), *metrics(run, "val"), *table["stages"].values()):
+        assert ("loss/uncertainty" in row) == (weight > 0)
+    assert "loss/uncertainty" not in table["identity"]
+    first, last = (
+        load_file(run / "checkpoints" / f"step-{step:09d}" / "model.safetensors") for step in (0, 6)
+    )
+    name = "parametric_head.uncertainty.out.bias"
+    assert torch.equal(first[name], last[name]) == (weight == 0)
 
 
 @pytest.fixture

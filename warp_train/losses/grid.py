@@ -31,7 +31,7 @@ def grid_loss(grid: Tensor, target_grid: Tensor, kind: GridLossKind = "epe") -> 
     Args:
         grid: `[B, H, W, 2]` in grid units.
         target_grid: the same shape.
-        kind: `epe` for the mean of `e`, `squared` for the mean of `e²`, `balanced` as said.
+        kind: `epe` for the mean of `e`, `squared` for the mean of `e²`, `balanced` as above.
     """
     # A sum is finite only if all its parts are: one pass instead of a mask over the grid.
     known = target_grid.sum((1, 2, 3)).isfinite().view(-1, 1, 1)
