@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(work: preparing.Preparation, arguments: argparse.Namespace) -> None:
     """Writes the missing shards and shows progress. Raises OSError."""
     total = work.missing_samples
-    workers = chosen_workers(
-        arguments.worker_rule, arguments.workers, total, _PHOTOS_PER_WORKER
-    )
+    workers = chosen_workers(arguments.worker_rule, arguments.workers, total, _PHOTOS_PER_WORKER)
     with (
         closing(Progress(total, "sample")) as progress,
         closing(preparing.write(work, workers)) as outcomes,

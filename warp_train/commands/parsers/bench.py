@@ -46,7 +46,8 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "bench",
         "time the steps of a recipe and suggest what to change",
         _EXAMPLES,
-        _ENVIRONMENT,
+        environment=_ENVIRONMENT,
+        check=_check,
     )
     add_recipe(bench, "[--stage NAME] [--steps N] [--peer | --targets | --scale] [--json FILE]")
     bench.add_argument(

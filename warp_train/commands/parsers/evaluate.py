@@ -39,7 +39,8 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "evaluate",
         "measure a model on photo pairs: proxy score, end-point error, fold-overs",
         _EXAMPLES,
-        PASSIVE_OPENMP,
+        environment=PASSIVE_OPENMP,
+        check=_check,
     )
     add_model(parser)
     parser.add_argument(

@@ -35,7 +35,11 @@ darktable, RawTherapee and digiKam, read the files in ~/.local/share/lensfun/.
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `export`."""
     export = add_command(
-        commands, "export", "write the lenses of photos for OpenCV or lensfun", _EXAMPLES
+        commands,
+        "export",
+        "write the lenses of photos for OpenCV or lensfun",
+        _EXAMPLES,
+        check=_check,
     )
     add_model(export)
     export.add_argument(

@@ -38,7 +38,11 @@ again. The exit code is 1 if a pair could not be read; its line contains the rea
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `recover`."""
     parser = add_command(
-        commands, "recover", "find the lens between the photos of each pair", _EXAMPLES
+        commands,
+        "recover",
+        "find the lens between the photos of each pair",
+        _EXAMPLES,
+        check=_check,
     )
     parser.add_argument(
         "pairs",

@@ -41,7 +41,9 @@ crop:
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `rectify`."""
-    parser = add_command(commands, "rectify", "correct photos at full resolution", _EXAMPLES, check=_check)
+    parser = add_command(
+        commands, "rectify", "correct photos at full resolution", _EXAMPLES, check=_check
+    )
     add_model(parser)
     parser.add_argument(
         "inputs", metavar="INPUT", type=text, nargs="+", help="photo, folder or quoted pattern"

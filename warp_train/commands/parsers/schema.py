@@ -21,7 +21,11 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `schema`."""
     parser = add_command(commands, "schema", "print the JSON schema of recipes", _EXAMPLES)
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="write it to this file instead of printing it"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="write it to this file instead of printing it",
+        check=_check,
     )
 
 

@@ -29,7 +29,11 @@ examples:
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `score`."""
     score = add_command(
-        commands, "score", "score predicted images against the ground truth", _EXAMPLES
+        commands,
+        "score",
+        "score predicted images against the ground truth",
+        _EXAMPLES,
+        check=_check,
     )
     score.add_argument(
         "pred", metavar="PRED_DIR", type=Path, help="folder of predicted images, or one image"

@@ -35,6 +35,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "straightness",
         "measure a model on photos of a chessboard, whose lines are straight",
         _EXAMPLES,
+        check=_check,
     )
     add_model(parser)
     parser.add_argument("photos", metavar="DIR", type=Path, help="folder of photos of the board")

@@ -26,7 +26,11 @@ examples:
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `train`."""
     parser = add_command(
-        commands, "train", "train a stage or a chain of stages", _EXAMPLES, PASSIVE_OPENMP
+        commands,
+        "train",
+        "train a stage or a chain of stages",
+        _EXAMPLES,
+        environment=PASSIVE_OPENMP,
     )
     add_recipe(parser, "[--init-from P] [--resume-from P|auto] [--validate-only] [--run-name N]")
     parser.add_argument(
