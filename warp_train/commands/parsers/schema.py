@@ -19,13 +19,14 @@ Editors that support YAML schemas complete the keys of a recipe that starts with
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     """Declares `schema`."""
-    parser = add_command(commands, "schema", "print the JSON schema of recipes", _EXAMPLES)
+    parser = add_command(
+        commands, "schema", "print the JSON schema of recipes", _EXAMPLES, check=_check
+    )
     parser.add_argument(
         "--out",
         metavar="FILE",
         type=Path,
         help="write it to this file instead of printing it",
-        check=_check,
     )
 
 
