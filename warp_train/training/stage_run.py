@@ -169,7 +169,7 @@ def _world_changes(before: RunPosition, processes: int, global_batch: int) -> It
     if before.world_size != processes:
         yield (
             f"{_processes(before.world_size)} before, {processes} now"
-            + ("; with the same global batch, the samples are the same" if kept else "")
+            + ("; the same global batch gives the same samples" if kept else "")
         )
     if not kept:
         yield (
