@@ -1,12 +1,16 @@
 """The commands around the recipe: usage, help, what `train` hands on, exit codes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from warp_train import __version__, cli
+from warp_train.commands import workers
+from warp_train.commands.workers import WorkerRule, chosen_workers
 from warp_train.recipe import Chain, Recipe, load_recipe, recipe_schema
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training import stages
@@ -184,3 +188,66 @@ def test_only_the_first_process_repeats_what_is_wrong_with_a_recipe(
     raising(monkeypatch, RuntimeError("out of memory"))
     assert cli.main(["train", "r.yaml"]) == 1
     assert "rank 1: RuntimeError: out of memory" in capsys.readouterr().err
+
+
+HEAVY = {"torch", "numpy", "cv2", "pydantic", "tqdm"}
+EARLY = {
+    "help": (["rectify", "--help"], 0, HEAVY),
+    "usage error": (["evaluate", "m"], 2, HEAVY),
+    "no folder for the results": (["evaluate", "m", "--data", "d", "--json", "no/x"], 1, HEAVY),
+    "options that exclude each other": (
+        ["export", "m", "p.jpg", "--to", "opencv", "--mount", "Sony E"],
+        2,
+        HEAVY,
+    ),
+    "error in a recipe": (["train", "r.yaml", "optim.lrr=1"], 1, {"torch", "cv2"}),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "heavy"), EARLY.values(), ids=EARLY.keys())
+def test_what_needs_no_network_does_not_wait_for_its_libraries(
+    arguments: list[str], code: int, heavy: set[str], folder: Path
+) -> None:
+    script = (
+        "import sys\n"
+        "from warp_train import cli\n"
+        "try:\n"
+        f"    code = cli.main({arguments!r})\n"
+        "except SystemExit as stop:\n"
+        "    code = stop.code\n"
+        "print(code, *sys.modules)\n"
+    )
+    root = str(Path(cli.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r})\n{script}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    exit_code, *modules = done.stdout.splitlines()[-1].split()
+    assert int(exit_code) == code
+    assert heavy & set(modules) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked", "items", "expected"),
+    [
+        (WorkerRule(), None, 1000, 8),
+        (WorkerRule(), None, 39, 3),
+        (WorkerRule(), None, 19, 0),  # one worker would only replace this process
+        (WorkerRule(), 5, 1, 5),
+        (WorkerRule(), 0, 1000, 0),
+        (WorkerRule(least=1, most_by_default=4), None, 1000, 4),
+        (WorkerRule(least=1, most_by_default=4), None, 1, 1),
+        (WorkerRule(least=1, most_by_default=4), 6, 1000, 6),
+    ],
+)
+def test_workers_are_as_many_as_asked_for_or_as_have_enough_work(
+    rule: WorkerRule,
+    asked: int | None,
+    items: int,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "usable_cores", lambda: 8)
+    assert chosen_workers(rule, asked, items, 10) == expected

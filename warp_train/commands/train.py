@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from warp_train import training
 from warp_train.recipe import load_recipe, recipe_warnings
 from warp_train.runtime.console import rank, say
-from warp_train.training import stages
 
 _INTERRUPTED = (130, 143)
 
@@ -22,6 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     if rank() == 0 and not arguments.resume_from:
         for warning in recipe_warnings(recipe):
             say(f"warning: {warning}")
+    stages = training.stages  # imports torch, which errors in the recipe need not wait for
     code = stages.run(recipe, stages.RunOptions(arguments.resume_from, arguments.validate_only))
     if rank() == 0 and code in _INTERRUPTED and not arguments.validate_only:
         say("to continue this run, repeat the command with --resume-from auto")

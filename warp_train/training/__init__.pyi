@@ -1,0 +1,3 @@
+from . import stages
+
+__all__ = ["stages"]
