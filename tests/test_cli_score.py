@@ -16,6 +16,7 @@ from PIL import Image
 
 from warp_train.cli import main
 from warp_train.metrics import WEIGHTS, compute_proxy_score
+from warp_train.runtime.progress import Progress
 
 
 @pytest.fixture
@@ -158,3 +159,13 @@ def test_ctrl_c_ends_it_at_once_without_a_traceback(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process gets it
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_progress_is_shown_in_a_pipe(
+    folders: dict[str, float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(Progress.__init__.__kwdefaults__, "seconds_between_lines", 0.0)
+    assert main(["score", "pred", "gt"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("warp-train: 3/3 images, ")

@@ -15,6 +15,7 @@ import pytest
 from evaluate_helpers import LENS, OTHER, make_pair, save_model, write_manifest
 
 from warp_train import cli
+from warp_train.runtime.progress import Progress
 
 ROW = {"epe_px", "total_score", "sub_scores", "flags", "negative_det_pct", "oob_ratio"}
 TOTAL_ROW = {"photos", "hard_fails"} | ROW - {"flags"}
@@ -233,3 +234,16 @@ def workers_of(program: int) -> list[int]:
             if parent == program and "spawn_main" in (process / "cmdline").read_text():
                 started.append(int(process.name))
     return started
+
+
+def test_progress_is_shown_in_a_pipe(
+    model: str,
+    manifest: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(Progress.__init__.__kwdefaults__, "seconds_between_lines", 0.0)
+    assert evaluate(model, "--data", manifest) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[-1].startswith("warp-train: 3/3 photos, ")

@@ -13,6 +13,7 @@ from warp_train.cli import main
 from warp_train.export.opencv import opencv_lens
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.models import HybridModel, ModelConfig, ParamBounds, TrainedOn, save_pretrained
+from warp_train.runtime.progress import Progress
 
 LENSES = [
     (-0.12, 0.03, 0.01, 0.002, -0.001, 0.02, -0.01, 0.95),
@@ -155,3 +156,16 @@ def test_an_empty_folder_and_no_model(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "empty").mkdir()
     assert main(["export", str(tmp_path), str(tmp_path / "empty"), "--to", "opencv"]) == 1
     assert "empty: no photos in this folder" in capsys.readouterr().err
+
+
+def test_progress_is_shown_in_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(Progress.__init__.__kwdefaults__, "seconds_between_lines", 0.0)
+    model = constant_model(tmp_path / "model", (0.1, *(0.0,) * 7))
+    for number in range(2):
+        save(tmp_path / "in" / f"{number}.png", textured(64, 96))
+    assert main(["export", str(model), str(tmp_path / "in"), "--to", "opencv"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[-1].startswith("warp-train: 2/2 photos, ")
