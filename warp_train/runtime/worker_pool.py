@@ -104,7 +104,7 @@ class WorkerPool(Generic[Item, Result]):
         try:
             # A thread starts them, because KeyboardInterrupt is raised in the main thread only: a
             # signal blocked here reaches any other thread of the program, and could interrupt a
-            # start between the process and the message that says what it is to run.
+            # start before the new process has received its work.
             with signals_blocked(), ThreadPoolExecutor(1) as starter:
                 for start in [starter.submit(self._start) for _ in range(workers)]:
                     worker = start.result()

@@ -1,13 +1,16 @@
 """One stage of training, from its run folder to its final table."""
 
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from pydantic import ValidationError
 
 from warp_train.recipe import Recipe, dump_recipe
 from warp_train.runtime.atomic_files import write_atomically
@@ -157,10 +160,19 @@ def _announce(run: Run, resume: Path | None) -> None:
     if resume:
         state = read_trainer_state(resume)
         now = recipe.model_dump(mode="json", by_alias=True)
-        for difference in config_differences(state.recipe, now):
+        for difference in config_differences(_with_defaults(state.recipe), now):
             log.warning("changed since the checkpoint: %s", difference)
         for change in _world_changes(state, accelerator.num_processes, run.feed.global_batch):
             log.warning(change)
+
+
+def _with_defaults(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe of a checkpoint, with the defaults of keys that later versions have added."""
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(saved))
+    except ValidationError:  # it has a key or a value that this version does not have
+        return saved
+    return recipe.model_dump(mode="json", by_alias=True)
 
 
 def _world_changes(before: RunPosition, processes: int, global_batch: int) -> Iterator[str]:
