@@ -1,6 +1,7 @@
 """The commands around the recipe: usage, help, what `train` hands on, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -251,3 +252,16 @@ def test_workers_are_as_many_as_asked_for_or_as_have_enough_work(
 ) -> None:
     monkeypatch.setattr(workers, "usable_cores", lambda: 8)
     assert chosen_workers(rule, asked, items, 10) == expected
+
+
+def test_an_interrupt_within_an_import_is_exit_code_130(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, types\n"
+        "check = types.ModuleType('warp_train.commands.check')\n"
+        "check.run = lambda arguments: exec('raise KeyboardInterrupt')\n"
+        "sys.modules['warp_train.commands.check'] = check\n"
+    )
+    command = [sys.executable, "-m", "warp_train", "check", "r.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

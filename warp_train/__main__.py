@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import namedtuple
 
 
 def _forget_working_directory() -> None:
@@ -20,4 +21,8 @@ if __name__ == "__main__":
     _forget_working_directory()
     from warp_train.cli import main
 
-    sys.exit(main())
+    code = main()
+    # A KeyboardInterrupt that passed through exec(), as an import can run it, makes CPython end
+    # `-m` by SIGINT in place of any exit code. The exec() behind a new namedtuple resets that.
+    namedtuple("Reset", ())
+    sys.exit(code)
