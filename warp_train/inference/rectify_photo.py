@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from warp_train.geometry import jacobian_stats
+from warp_train.inference.photo_change import photo_change
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.inference.rectify_inputs import Job, Record, Settings, failure
 from warp_train.inference.straightener import Look, Straightener, correct
 from warp_train.inference.view import View
 from warp_train.photos.encoding import encode_photo
 from warp_train.photos.files import PhotoFile, read_photo
-from warp_train.photos.formats import Crop
+from warp_train.photos.formats import Crop, written_format
 from warp_train.photos.pixels import predictor_view
 from warp_train.runtime.atomic_files import check_free, make_folders, write_atomically
 from warp_train.runtime.errors import WarpTrainError
@@ -107,7 +108,7 @@ def _jacobian(warp: PhotoWarp, height: int, width: int) -> dict[str, float]:
 
 def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: Settings) -> Record:
     """Writes the corrected photo; returns its part of the record."""
-    kind = settings.format or photo.format
+    kind = settings.format or written_format(photo.format)
     lost: list[str] = []
     try:
         corrected = correct(photo.pixels, warp, settings.crop, settings.interpolation)
@@ -115,7 +116,8 @@ def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: 
         if copied:  # compressing a JPEG again would change it
             data = job.input.read_bytes()
         else:
-            data, lost = encode_photo(photo, corrected.pixels, kind, settings.quality)
+            change = photo_change(warp, corrected.view)
+            data, lost = encode_photo(photo, corrected.pixels, kind, settings.quality, change)
         make_folders(output.parent, settings.out)
         write_atomically(output, data, overwrite=settings.overwrite, process=os.getpid())
     except ValueError as error:
