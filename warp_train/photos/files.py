@@ -20,12 +20,9 @@ from warp_train.photos.metadata import (
     orientation_of,
     read_metadata,
 )
-from warp_train.photos.pixels import LEAST_SIDE, Pixels, turned
+from warp_train.photos.pixels import LEAST_SIDE, MOST_PIXELS, Pixels, turned
 from warp_train.photos.tiff_pixels import refuse_odd_tiff, tiff_bits, unused_channels
 from warp_train.runtime.errors import WarpTrainError
-
-MOST_PIXELS = 2**29
-"""Most pixels of a photo: a larger file is a mistake or a decompression bomb."""
 
 
 @dataclass(frozen=True)
