@@ -10,9 +10,12 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from warp_train.data.shards.members import read_member
-from warp_train.photos.pixels import Image
+from warp_train.photos.formats import HEIF_SUFFIXES, PHOTO_SUFFIXES
+from warp_train.photos.heif import read_heif
+from warp_train.photos.pixels import Image, predictor_view
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+IMAGE_SUFFIXES = PHOTO_SUFFIXES
+"""Of the files in a folder that are images: to train on, and to score."""
 LEAST_SIDE = 16
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels. As in Pillow, the image's outer edges are at 0 and W."""
@@ -46,7 +49,7 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
     """Reads an image as upright uint8 RGB [H, W, 3].
 
     The EXIF orientation is applied. Grey, palette and CMYK become RGB, 16 bits become 8, and alpha
-    is blended over white.
+    is blended over white. HEIC and AVIF are read whole, by their suffixes.
 
     Args:
         path: the file; it may be inside a shard of a prepared cache (`shards.members`).
@@ -63,6 +66,8 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
         with warnings.catch_warnings():
             # Pillow warns of large photos, which are allowed, and raises for decompression bombs.
             warnings.simplefilter("ignore")
+            if path.suffix.lower() in HEIF_SUFFIXES:
+                return _whole(predictor_view(read_heif(path.read_bytes()).pixels))
             member = read_member(path)
             with Pillow.open(path if member is None else io.BytesIO(member)) as file:
                 return _read(path, file, (enough, enough_long or enough) if enough else None)
@@ -102,6 +107,11 @@ def _read(path: Path, file: Pillow.Image, enough: tuple[int, int] | None) -> Pho
     turned = orientation in _TURNED
     full_size = (width, height) if turned else (height, width)
     return Photo(pixels, full_size, _extent(pixels, full_size, reduction, orientation))
+
+
+def _whole(pixels: Image) -> Photo:
+    height, width = pixels.shape[:2]
+    return Photo(pixels, (height, width), (0.0, 0.0, float(width), float(height)))
 
 
 def _extent(pixels: Image, full_size: tuple[int, int], reduction: int, orientation: int) -> Box:
