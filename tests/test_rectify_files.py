@@ -153,7 +153,8 @@ def test_only_alpha_is_taken_for_alpha(tmp_path: Path, depth: Any) -> None:
             clear = picture[..., 3:] == 0
             whole = picture[..., :3] * (most / np.maximum(picture[..., 3:], 1))
             assert np.array_equal(back[..., 3], picture[..., 3])
-            assert np.abs(back[..., :3] - np.where(clear, 0, whole).clip(0, most)).max() < 0.5 + 1e-9
+            expected = np.where(clear, 0, whole).clip(0, most)
+            assert np.abs(back[..., :3] - expected).max() < 0.5 + 1e-9
 
 
 def test_damaged_exif_is_left_out_and_said(tmp_path: Path) -> None:

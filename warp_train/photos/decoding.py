@@ -93,7 +93,7 @@ def decode(data: bytes) -> Stored:
 
 def _decode_jpeg(data: bytes) -> Stored:
     parts = jpeg_parts(data)
-    _check_size(*_jpeg_size(data))
+    check_size(*_jpeg_size(data))
     found = jpeg_found(data, parts)
     decoded = decode_jpeg(data, parts)
     notes = list(found.lost)
@@ -130,7 +130,7 @@ def _decode_by_pillow(data: bytes, kind: Kind) -> Stored:
     except UnidentifiedImageError:
         raise ValueError(f"a damaged {kind.upper()} file") from None
     with image:
-        _check_size(*image.size)
+        check_size(*image.size)
         pages = getattr(image, "n_frames", 1)
         if pages > 1 or getattr(image, "is_animated", False):
             raise ValueError(f"an animated file ({pages} pictures) cannot be corrected")
@@ -178,11 +178,12 @@ def _stored(
 
 def _checked(stored: Stored) -> Stored:
     height, width = stored.pixels.shape[:2]
-    _check_size(width, height)
+    check_size(width, height)
     return stored
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """Raises ValueError if a photo is too small or too large to be corrected."""
     if min(width, height) < LEAST_SIDE:
         raise ValueError(f"{width}x{height} px; at least {LEAST_SIDE} px a side are needed")
     if width * height > MOST_PIXELS:

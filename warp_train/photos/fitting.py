@@ -9,10 +9,11 @@ from warp_train.photos.exif import is_adobe_rgb
 from warp_train.photos.formats import Format
 from warp_train.photos.icc_profiles import (
     D65,
-    SRGB,
-    Chromaticity,
+    SRGB_PRIMARIES,
     adobe_rgb_profile,
-    matrix_profile,
+    colour_profile,
+    gamma_profile,
+    is_srgb,
 )
 from warp_train.photos.metadata import Metadata
 from warp_train.photos.png_chunks import COLOUR_CHUNKS, COMMENT_KEYWORD
@@ -152,44 +153,38 @@ def _with_profile(
     metadata: Metadata, kind: Format, channels: int, source: str, lost: list[str]
 ) -> Metadata:
     """Adds a colour profile where only the old format can name the colours without one."""
-    if kind == source or kind == "bmp":
+    if metadata.icc or kind in (source, "bmp"):
         return metadata
-    chunks = dict(metadata.png_chunks)
-    if metadata.icc or channels < 3:
-        profile = metadata.icc
-        if not profile and channels < 3 and _gamma_of(chunks) is not None:
-            lost.append("its gamma (gAMA) was left out: tones may look different")
-    elif b"cICP" in chunks and chunks[b"cICP"][:2] != b"\x01\x0d":
-        profile = b""
-        lost.append("its colour description (cICP) was left out: colours may look different")
-    elif is_adobe_rgb(metadata.exif):
-        profile = adobe_rgb_profile()
-    else:
-        profile = _profile_of(chunks, lost)
-    return replace(metadata, icc=profile)
-
-
-def _profile_of(chunks: dict[bytes, bytes], lost: list[str]) -> bytes:
-    """The profile of a PNG's gAMA and cHRM; empty if they describe sRGB."""
-    gamma, (white, primaries) = _gamma_of(chunks), _chromaticities_of(chunks)
-    if b"sRGB" in chunks or b"cICP" in chunks:
-        return b""
-    near = all(
-        abs(a - b) <= _NEAR_SRGB
-        for one, other in zip((white, *primaries), (D65, *SRGB), strict=True)
-        for a, b in zip(one, other, strict=True)
-    )
-    if gamma is None and near:
-        return b""
+    chunks, grey = dict(metadata.png_chunks), channels < 3
+    if is_adobe_rgb(metadata.exif) and not grey:
+        return replace(metadata, icc=adobe_rgb_profile())
+    if len(chunks.get(b"cICP", b"")) == 4:
+        primaries, transfer = chunks[b"cICP"][:2]
+        profile = colour_profile(primaries, transfer, grey=grey)
+        if profile is None:
+            lost.append("its colour description (cICP) was left out: colours may look different")
+        return metadata if is_srgb(primaries, transfer) else replace(metadata, icc=profile or b"")
+    if b"sRGB" in chunks:
+        return metadata
+    gamma, (white, primaries_xy) = _gamma_of(chunks), _chromaticities_of(chunks)
+    if gamma is None and (grey or _is_near(primaries_xy, SRGB_PRIMARIES)):
+        return metadata
+    name = "the PNG's gamma and primaries"
     try:
-        return matrix_profile("the PNG's gamma and primaries", primaries, white, gamma or 2.2)
+        return replace(
+            metadata, icc=gamma_profile(name, primaries_xy, white, gamma or 2.2, grey=grey)
+        )
     except ValueError:
         lost.append("its primaries (cHRM) are damaged and were left out")
-        return b""
+        return metadata
+
+
+def _is_near(values: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    return all(abs(a - b) <= _NEAR_SRGB for a, b in zip(values, others, strict=True))
 
 
 def _gamma_of(chunks: dict[bytes, bytes]) -> float | None:
-    """The decoding gamma of a PNG; None if it is missing or that of sRGB."""
+    """The decoding gamma of a PNG; None if it is missing or close to that of sRGB."""
     content = chunks.get(b"gAMA", b"")
     value = int.from_bytes(content, "big") if len(content) == 4 else 0
     gamma = 100_000 / value if value else None
@@ -198,10 +193,10 @@ def _gamma_of(chunks: dict[bytes, bytes]) -> float | None:
 
 def _chromaticities_of(
     chunks: dict[bytes, bytes],
-) -> tuple[Chromaticity, tuple[Chromaticity, ...]]:
+) -> tuple[tuple[float, float], tuple[float, ...]]:
+    """The white point and the primaries of a PNG; those of sRGB if it has none."""
     content = chunks.get(b"cHRM", b"")
     if len(content) != 32:
-        return D65, SRGB
-    numbers = [value / 100_000 for value in struct.unpack(">8I", content)]
-    white, *primaries = zip(numbers[::2], numbers[1::2], strict=True)
-    return white, tuple(primaries)
+        return D65, SRGB_PRIMARIES
+    white_x, white_y, *primaries = (value / 100_000 for value in struct.unpack(">8I", content))
+    return (white_x, white_y), tuple(primaries)

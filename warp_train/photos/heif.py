@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
-from warp_train.photos.cicp import colour_name, colour_profile, is_hdr, is_srgb
 from warp_train.photos.formats import HEIF_REMEDY
 from warp_train.photos.heif_boxes import (
     HeifBoxes,
@@ -20,6 +19,7 @@ from warp_train.photos.heif_boxes import (
     read_boxes,
 )
 from warp_train.photos.heif_metadata import exif_of, left_out, nclx_of, xmp_of
+from warp_train.photos.icc_profiles import colour_name, colour_profile, is_hdr, is_srgb
 from warp_train.photos.pixels import LEAST_SIDE, MOST_PIXELS, Pixels, turned
 
 if TYPE_CHECKING:
