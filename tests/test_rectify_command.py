@@ -51,8 +51,8 @@ def test_a_folder_with_a_bad_file(model: Path, tmp_path: Path) -> None:
     said = run.stderr.splitlines()
     assert sorted(said[:-1]) == [
         f"warp-train: error: {tmp_path}/gone*.jpg: no such file",
-        f"warp-train: error: {photos}/day 2/bad.jpg: not a JPEG, PNG, TIFF, WebP or BMP file, "
-        "or damaged",
+        f"warp-train: error: {photos}/day 2/bad.jpg: not a JPEG, PNG, TIFF, WebP, BMP, "
+        "HEIC or AVIF file, or damaged",
     ]
     assert said[-1] == "warp-train: 3 corrected, 2 failed (lens 3)"
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())

@@ -53,8 +53,12 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
     if job.output is not None:
         _check_output(job, settings)
     photo = read_photo(job.input)
+    if (reason := panorama(photo.metadata)) is not None:
+        raise WarpTrainError(f"{job.input}: {reason}")
     height, width = photo.pixels.shape[:2]
-    look = straightener.look(predictor_view(photo.pixels))
+    corrected = None if settings.even_if_corrected else why_corrected(photo.metadata)
+    look = straightener.look(predictor_view(photo.pixels), leave_alone=corrected)
+    cropped = [note] if (note := crop_note(photo.metadata)) and corrected is None else []
     record = {
         "input": str(job.input),
         "output": None,
@@ -63,11 +67,14 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         **_warp_record(look),
         "crop": None,
         "resampled": False,
-        "warnings": list(photo.warnings),
+        "warnings": cropped + list(photo.warnings),
         "model_hash": straightener.model_hash,
     }
+    if corrected is not None:
+        record["left_alone"] = corrected
     if job.output is not None:
-        record |= _write(photo, job, job.output, look.chosen.warp, settings)
+        written = _write(photo, job, job.output, look.chosen.warp, settings)
+        record |= written | {"warnings": cropped + written["warnings"]}
     return {**record, "seconds": round(time.perf_counter() - started, 3)}
 
 
