@@ -67,7 +67,7 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
             # Pillow warns of large photos, which are allowed, and raises for decompression bombs.
             warnings.simplefilter("ignore")
             if path.suffix.lower() in HEIF_SUFFIXES:
-                return _whole(predictor_view(read_heif(path.read_bytes()).pixels))
+                return _read_heif(path)
             member = read_member(path)
             with Pillow.open(path if member is None else io.BytesIO(member)) as file:
                 return _read(path, file, (enough, enough_long or enough) if enough else None)
@@ -109,7 +109,11 @@ def _read(path: Path, file: Pillow.Image, enough: tuple[int, int] | None) -> Pho
     return Photo(pixels, full_size, _extent(pixels, full_size, reduction, orientation))
 
 
-def _whole(pixels: Image) -> Photo:
+def _read_heif(path: Path) -> Photo:
+    try:
+        pixels = predictor_view(read_heif(path.read_bytes()).pixels)
+    except ValueError as error:
+        raise BadSample(path, str(error)) from error
     height, width = pixels.shape[:2]
     return Photo(pixels, (height, width), (0.0, 0.0, float(width), float(height)))
 
