@@ -163,8 +163,8 @@ def test_pictures_that_are_not_trained_on_are_named(tmp_path, capsys):
         (root / name).write_bytes(b"x")
     assert [item.image_id for item in find_photos(root, "data.root")] == ["a_g1", "b_g1"]
     line = (
-        "1 .heic file was not read: convert them to JPEG, PNG or TIFF first; "
-        "2 .nef files were not read: develop them to TIFF or JPEG first"
+        "1 .heic file was not read: convert to JPEG, PNG or TIFF first; "
+        "2 .nef files were not read: develop to TIFF or JPEG first"
     )
     assert capsys.readouterr().err == f"warp-train: data.root: {root}: {line}\n"
     for name in ("a_g1.png", "b_g1.JFIF"):

@@ -166,7 +166,7 @@ def test_heic_and_avif_are_read_and_raws_are_named(
     folder.mkdir()
     (folder / "a.nef").write_bytes(b"x")
     arguments = ["export", str(tmp_path / "model"), str(folder), "--to", "opencv"]
-    unread = "1 .nef file was not read: develop them to TIFF or JPEG first"
+    unread = "1 .nef file was not read: develop to TIFF or JPEG first"
     assert main(arguments) == 1
     assert (
         f"{folder}: no photos in this folder that can be read: {unread}" in capsys.readouterr().err

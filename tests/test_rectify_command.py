@@ -98,7 +98,7 @@ def test_the_last_line_names_what_was_not_read(
         "warp-train: folders that were not searched: 1 @eaDir (thumbnails)",
         "warp-train: warning: photos/b.png: its name ends in .png, but it contains JPEG data",
         "warp-train: 2 corrected, 1 with warnings, see rectify.jsonl (lens 2); "
-        "1 .cr2 file was not read: develop them to TIFF or JPEG first; "
+        "1 .cr2 file was not read: develop to TIFF or JPEG first; "
         "2 .heic files were not read: pip install 'warp_train[heic]'",
     ]
     for name in ("a.JFIF", "b.png"):

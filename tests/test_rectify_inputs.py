@@ -98,12 +98,12 @@ def test_pictures_that_are_not_read_are_counted(
     plan = plan_jobs(["in", "in/sub", "in/**/*.cr2", "in/sub/*"], Path("o"), "")
     assert plan.unread == {".cr2": 2, ".nef": 1, ".jxl": 1}
     assert unread_line(plan.unread) == (
-        "2 .cr2, 1 .nef files were not read: develop them to TIFF or JPEG first; "
-        "1 .jxl file was not read: convert them to JPEG, PNG or TIFF first"
+        "2 .cr2, 1 .nef files were not read: develop to TIFF or JPEG first; "
+        "1 .jxl file was not read: convert to JPEG, PNG or TIFF first"
     )
     assert [refusal.reason for refusal in plan.refusals] == [
         "in/**/*.cr2: no photos that can be read: 1 .cr2 file was not read: "
-        "develop them to TIFF or JPEG first"
+        "develop to TIFF or JPEG first"
     ]
     named = plan_jobs(["in/sub/z.nef"], Path("o"), "")
     assert [job.input.name for job in named.jobs] == ["z.nef"], "read by its content"
