@@ -95,7 +95,7 @@ def _camera(exif: bytes) -> str | None:
     """The camera's setting of a distortion correction of its JPEGs, from the maker's note.
 
     Tags: ExifTool's tables of Canon (0x4015, 0x4016), Nikon (0x002b), Olympus (0x2020/0x050b,
-    0x2040/0x1011), Sony (0x2013).
+    0x2040/0x1011), Sony (0x2013), Pentax (0x007d).
     """
     try:
         block = open_block(exif)
@@ -134,7 +134,7 @@ def _canon(block: Block, at: int, note: bytes) -> bool:
 def _nikon(block: Block, at: int, note: bytes) -> bool:
     own = open_block(note[10:])
     entry = own.directory(own.first).entries.get(0x002B)
-    return entry is not None and len(entry.value) > 4 and entry.value[4] in (1, 2)
+    return entry is not None and len(entry.value) > 4 and entry.value[4] == 1
 
 
 def _olympus(block: Block, at: int, note: bytes) -> bool:
@@ -155,10 +155,20 @@ def _sony(block: Block, at: int, note: bytes) -> bool:
     return _number(block, block.directory(start), 0x2013) == 2
 
 
+def _pentax(block: Block, at: int, note: bytes) -> bool:
+    start, own = (6, note[4:6]) if note.startswith(b"AOC\0") else (10, note[8:10])
+    order = {b"II": "<", b"MM": ">"}.get(own, block.order)
+    inner = Block(bytes(8) + note[start:], order, big=False, first=8)  # the tag holds its value
+    entry = inner.directory(8).entries.get(0x007D)
+    return entry is not None and entry.value[:1] == b"\1"
+
+
 _MAKERS: dict[str, Callable[[Block, int, bytes], bool]] = {
     "CANON": _canon,
     "NIKON": _nikon,
     "OLYMPUS": _olympus,
     "OM DIGITAL": _olympus,
     "SONY": _sony,
+    "PENTAX": _pentax,
+    "RICOH": _pentax,
 }

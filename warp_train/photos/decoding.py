@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageCms, UnidentifiedImageError
 
+from warp_train.photos.claims import without_claims
 from warp_train.photos.exif import orientation_of
 from warp_train.photos.formats import Kind
 from warp_train.photos.heif import read_heif
@@ -151,7 +152,9 @@ def _bmp_found(data: bytes) -> Found:
 
 def _decode_heif(data: bytes, kind: Kind) -> Stored:
     picture = read_heif(data)
-    metadata = Metadata(exif=picture.exif, icc=picture.icc, xmp=picture.xmp)
+    # What the XMP announces, a gain map or a video, is in other parts of the file.
+    xmp = without_claims(picture.xmp)
+    metadata = Metadata(exif=picture.exif, icc=picture.icc, xmp=xmp)
     # libheif has rotated the pixels; EXIF's orientation is for information only in these files.
     return _checked(
         _stored(kind, picture.pixels, metadata, list(picture.notes), orientation=1, lossless=False)

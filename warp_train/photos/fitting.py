@@ -17,6 +17,7 @@ from warp_train.photos.icc_profiles import (
 )
 from warp_train.photos.metadata import Metadata
 from warp_train.photos.png_chunks import COLOUR_CHUNKS, COMMENT_KEYWORD
+from warp_train.photos.claims import remove_claims
 from warp_train.photos.xmp import Packet
 
 _NAMES = {"exif": "EXIF", "icc": "colour profile", "xmp": "XMP", "photoshop": "IPTC captions"}
@@ -100,16 +101,6 @@ def _merged_xmp(metadata: Metadata) -> bytes:
     except ValueError:
         return metadata.xmp
     return b"" if packet.is_empty else bytes(packet)
-
-
-def remove_claims(packet: Packet) -> None:
-    """Removes what an XMP packet says of a gain map, a video or pictures behind the photo."""
-    packet.remove_namespace("hdrgm")
-    packet.remove_namespace("Container")
-    motion = ("MotionPhoto", "MotionPhotoVersion", "MotionPhotoPresentationTimestampUs")
-    micro = ("MicroVideo", "MicroVideoVersion", "MicroVideoOffset")
-    names = (*motion, *micro, "MicroVideoPresentationTimestampUs", "MotionPhotoOwner")
-    packet.remove(*(f"GCamera:{name}" for name in names))
 
 
 def _with_png_chunks(metadata: Metadata, channels: int, lost: list[str]) -> Metadata:

@@ -33,20 +33,20 @@ PHOTO_SUFFIXES = tuple(
 """Of formats that are always read: for training, scores and corrections."""
 
 HEIF_REMEDY = "pip install 'warp_train[heic]'"
-_CONVERT = "convert them to JPEG, PNG or TIFF first"
+_CONVERT = "convert to JPEG, PNG or TIFF first"
 _REMEDIES: dict[str, str] = {
     # camera raws
     ".3fr .arw .bay .cr2 .cr3 .crw .dcr .dng .eip .erf .fff .gpr .iiq .k25 .kdc "
     ".mef .mos .mrw .nef .nrw .orf .ori .pef .ptx .raf .raw .rw2 .rwl .rwz .sr2 .srf .srw "
-    ".x3f": "develop them to TIFF or JPEG first",
+    ".x3f": "develop to TIFF or JPEG first",
     # Photoshop and other editors
-    ".psb .psd .xcf .kra .afphoto": "save them as flat TIFF files first",
+    ".psb .psd .xcf .kra .afphoto": "save as flat TIFF first",
     # spherical cameras
-    ".insp": "export them as flat photos first",
+    ".insp": "export as flat photos first",
     # more than 16 bits a channel
-    ".exr .hdr .pfm": "convert them to 16-bit TIFF first",
+    ".exr .hdr .pfm": "convert to 16-bit TIFF first",
     # sequences of HEIF
-    ".avcs .avifs .heics .heifs": "export their pictures as JPEG first",
+    ".avcs .avifs .heics .heifs": "export the pictures as JPEG first",
     # JPEG XL, JPEG 2000, JPEG XR and others
     ".jxl .j2c .j2k .jp2 .jpc .jpf .jpm .jpx .hdp .jxr .wdp .avci .gif .jls .pbm .pcx .pgm .pnm "
     ".ppm .qoi .sgi .tga": _CONVERT,

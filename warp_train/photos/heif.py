@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError, features
 
 from warp_train.photos.formats import HEIF_REMEDY
 from warp_train.photos.heif_boxes import (
@@ -59,8 +62,9 @@ def read_heif(data: bytes) -> HeifPicture:
             small, or its coding is unknown.
     """
     boxes = read_boxes(data)
-    file = _open(data)
-    image = file[file.primary_index]
+    with _clear_errors(boxes):
+        file = _open(data)
+        image = file[file.primary_index]
     _check_size(*image.size)
     broken = damage(data, boxes)
     if broken is not None:
@@ -69,12 +73,8 @@ def read_heif(data: bytes) -> HeifPicture:
     info: Any = image.info
     bits: int = info["bit_depth"]
     kind: Literal["heic", "avif"] = "avif" if _coding(boxes) == "av01" else "heic"
-    try:
+    with _clear_errors(boxes):
         pixels = _avif_pixels(data, boxes, image.mode, notes) if kind == "avif" else _pixels(image)
-    except (MemoryError, ValueError):
-        raise
-    except Exception as error:  # libraries raise anything, from RuntimeError to SyntaxError
-        raise ValueError(_reason(error, boxes)) from error
     _check_size(pixels.shape[1], pixels.shape[0])
     if image.mode.partition(";")[0].endswith("a") and kind == "heic":
         pixels = _divided_by_alpha(pixels, bits)
@@ -101,30 +101,38 @@ def heif_exif(data: bytes) -> bytes:
     Raises:
         ValueError: pillow-heif is missing, or the file is truncated or damaged.
     """
-    file = _open(data)
-    return exif_of(file[file.primary_index], read_boxes(data), [])
+    boxes = read_boxes(data)
+    with _clear_errors(boxes):
+        file = _open(data)
+        return exif_of(file[file.primary_index], boxes, [])
 
 
 def _open(data: bytes) -> HeifFile:
     try:
         import pillow_heif
     except ImportError as error:
-        raise ValueError(f"HEIC and AVIF are read by pillow-heif: {HEIF_REMEDY}") from error
+        raise _MissingError(f"HEIC and AVIF are read by pillow-heif: {HEIF_REMEDY}") from error
+    return pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
+
+
+class _MissingError(ValueError):
+    """A reason that is not the file's damage."""
+
+
+@contextmanager
+def _clear_errors(boxes: HeifBoxes) -> Iterator[None]:
+    """Raises ValueError with a clear reason for any error of the libraries."""
     try:
-        return pillow_heif.open_heif(
-            io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False
-        )
-    except MemoryError:
+        yield
+    except (MemoryError, _MissingError):
         raise
-    except Exception as error:  # it raises anything, from EOFError to RuntimeError
-        raise ValueError(_reason(error)) from error
-
-
-def _reason(error: Exception, boxes: HeifBoxes | None = None) -> str:
-    words = str(error)
-    if boxes is not None and "not been built in" in words:
-        return f"its pictures are coded as '{_coding(boxes)}', which cannot be decoded"
-    return f"damaged ({words})"
+    except Exception as error:  # from EOFError to SyntaxError
+        words = " ".join(str(error).split())
+        if "not been built in" in words:
+            reason = f"its pictures are coded as '{_coding(boxes)}', which cannot be decoded"
+            raise ValueError(reason) from error
+        named = words and not isinstance(error, UnidentifiedImageError)
+        raise ValueError(f"damaged ({words})" if named else "damaged") from error
 
 
 def _coding(boxes: HeifBoxes) -> str:
@@ -144,7 +152,7 @@ def _check_size(width: int, height: int) -> None:
 
 def _pixels(image: HeifImage) -> Pixels:
     """The pixels of HEIC as they are in the file, upright: libheif applies `irot` and `imir`."""
-    pixels = np.asarray(image)
+    pixels = np.array(image)  # a copy: the library owns its memory
     width, height = image.size
     return pixels.reshape(*pixels.shape[:2], -1)[:height, :width]
 
@@ -154,8 +162,11 @@ def _avif_pixels(data: bytes, boxes: HeifBoxes, mode: str, notes: list[str]) -> 
     bits = int(mode.partition(";")[2] or 8)
     pixels = _by_opencv(data) if bits > 8 else None
     if pixels is None:
+        if not features.check("avif"):
+            raise _MissingError(f"AVIF is decoded by Pillow 11.3 or later: {HEIF_REMEDY}")
         with Pillow.open(io.BytesIO(data), formats=("AVIF",)) as file:
             pixels = np.asarray(file)
+            pixels = pixels.reshape(*pixels.shape[:2], -1)
         if bits > 8:
             notes.append(
                 f"its {bits} bits a channel were reduced to 8: this OpenCV reads no AVIF "
