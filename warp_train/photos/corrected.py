@@ -77,7 +77,11 @@ def _adobe(packet: Packet) -> str | None:
         moved = float(amount) != 0
     except ValueError:
         moved = False
-    return "its distortion was corrected by hand (XMP crs:LensManualDistortionAmount)" if moved else None
+    return (
+        "its distortion was corrected by hand (XMP crs:LensManualDistortionAmount)"
+        if moved
+        else None
+    )
 
 
 def _darktable(packet: Packet) -> str | None:
@@ -88,7 +92,9 @@ def _darktable(packet: Packet) -> str | None:
         if place.text == "lens":
             own = step.get(enabled)
             state = own if own is not None else step.findtext(enabled, "")
-    return "darktable's lens correction was applied (XMP darktable:history)" if state == "1" else None
+    return (
+        "darktable's lens correction was applied (XMP darktable:history)" if state == "1" else None
+    )
 
 
 def _camera(exif: bytes) -> str | None:
