@@ -26,10 +26,20 @@ TOTALS = {
     "fixed_warp",
     "model",
     "ceiling",
+    "already_straight",
     "gap_closed",
     "gap_closed_interval",
 }
+STRAIGHT_TOTALS = {
+    "photos",
+    "epe_px",
+    "epe_px_interval",
+    "epe_px_p90",
+    "epe_px_worst",
+    "changed_share",
+}
 IMAGE = {"image_id", "group", "tier", "size", "mode_used", "refused", "params", "expected_error_px"}
+STRAIGHT = {"already_straight"}
 SUBS = {"edge", "line", "grad", "ssim", "mae"}
 
 
@@ -67,9 +77,10 @@ def test_the_json_is_as_the_contract_says(model: str, manifest: Path, tmp_path: 
         for row in ("identity", "fixed_warp", "model", "ceiling"):
             assert set(totals[row]) == TOTAL_ROW
             assert set(totals[row]["sub_scores"]) == SUBS
+        assert set(totals["already_straight"]) == STRAIGHT_TOTALS
     assert set(found["tiers"]) == {"real", "strong"}
     for image in found["images"]:
-        assert set(image) == IMAGE | {"identity", "fixed_warp", "model", "ceiling"}
+        assert set(image) == IMAGE | {"identity", "fixed_warp", "model", "ceiling"} | STRAIGHT
         assert set(image["model"]) == ROW
         assert len(image["params"]) == 8
     assert found["photos"] == 3
@@ -101,9 +112,10 @@ def test_the_table_has_a_block_for_each_tier_and_one_for_all(
         "tier strong",
         "all photos",
         "gap closed",
+        "already straight",
     ]
     names = [line.split("  ")[0] for line in blocks[2].splitlines()[2:]]
-    assert names == ["identity", "fixed warp", "model", "ceiling"]
+    assert names == ["identity", "fixed warp", "model", "ceiling", "already straight"]
     assert len({len(line) for line in blocks[2].splitlines()}) == 1
     assert err == ""  # the bar is for terminals
 

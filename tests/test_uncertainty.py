@@ -1,10 +1,12 @@
 """The expected error: learned from the errors, given with each warp, and acted on."""
 
+import math
+
 import pytest
 import torch
 
-from warp_train.geometry import half_diagonal, percent_to_px
-from warp_train.inference.fallback import choose_warp, moved_px
+from warp_train.geometry import IDENTITY_PARAMS, half_diagonal, percent_to_px
+from warp_train.inference.fallback import choose_warp, largest_expected_error, moved_px
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.losses import uncertainty_loss
 from warp_train.models import HybridModel
@@ -45,8 +47,8 @@ def test_how_far_a_warp_moves_is_its_mean_displacement() -> None:
     assert moved_px(PhotoWarp(shift), height, width) == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.parametrize("share", [0.5, 2.97, 3.03, 12.0])
-def test_a_photo_stays_as_it_is_where_the_expected_error_is_thrice_the_displacement(
+@pytest.mark.parametrize("share", [0.5, 0.99, 1.01, 12.0])
+def test_a_photo_stays_as_it_is_where_the_expected_error_exceeds_the_displacement(
     share: float,
 ) -> None:
     height, width = 320, 480
@@ -54,7 +56,7 @@ def test_a_photo_stays_as_it_is_where_the_expected_error_is_thrice_the_displacem
     expected = share * moved / half_diagonal(height, width) * 100
     chosen = choose_warp(PhotoWarp(BENT, None, expected), height, width)
     assert percent_to_px(expected, height, width) == pytest.approx(share * moved)
-    if share < 3:
+    if share < 1:
         assert chosen.mode == "lens"
         assert torch.equal(chosen.warp.params, BENT)
     else:
@@ -62,3 +64,33 @@ def test_a_photo_stays_as_it_is_where_the_expected_error_is_thrice_the_displacem
         assert chosen.warp.is_identity
         assert all("expected to be wrong by" in line for line in chosen.refused)
         assert len(chosen.refused) == 2
+
+
+@pytest.mark.parametrize("straight", [0.05, 0.2, 1 - 0.5**0.5, 0.4])
+def test_at_the_limit_a_warp_gains_as_much_on_bent_photos_as_it_harms_straight_ones(
+    straight: float,
+) -> None:
+    moved = 2.0
+    error = largest_expected_error(straight) * moved
+    # Bent photos: the truth is off the prediction by `error` in every direction alike, here across
+    # and along. Its root mean square distance from the unchanged photo is what a warp removes.
+    angle = torch.linspace(0, 2 * math.pi, 1001, dtype=torch.float64)[:-1]
+    truth = torch.stack((moved + error * angle.cos(), error * angle.sin()))
+    unchanged = truth.square().sum(0).mean().sqrt().item()
+    assert (1 - straight) * (unchanged - error) == pytest.approx(straight * moved)
+
+
+def test_more_straight_photos_ask_for_smaller_expected_errors_until_no_warp_pays() -> None:
+    limits = [largest_expected_error(share) for share in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    assert limits == sorted(limits, reverse=True)
+    assert limits[-1] == 0
+
+
+@pytest.mark.parametrize(("displaced", "mode"), [(1.1, "hybrid"), (0.9, "unchanged")])
+def test_the_residual_counts_in_the_displacement(displaced: float, mode: str) -> None:
+    height, width = 320, 480
+    lens = torch.tensor(IDENTITY_PARAMS, dtype=torch.float64)
+    residual = torch.zeros(8, 12, 2)
+    residual[..., 0] = displaced * 2 / (width - 1)  # px to grid units
+    warp = PhotoWarp(lens, residual, 100 / half_diagonal(height, width))  # expected error: 1 px
+    assert choose_warp(warp, height, width).mode == mode

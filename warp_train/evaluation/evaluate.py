@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 
 from warp_train.data.decoding import BadSample, decode_image
+from warp_train.data.lenses import Array
 from warp_train.data.sources.files import at_most
 from warp_train.data.sources.manifest import PairItem, find_pairs
 from warp_train.evaluation.measuring import (
     FailedPhoto,
     PhotoResult,
+    TargetWarp,
     Task,
     failed_photo,
     printable,
     start_measuring,
 )
 from warp_train.evaluation.statistics import Totals, total
+from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.straightener import Straightener
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.worker_pool import run_jobs
@@ -79,6 +82,8 @@ def evaluate(
 ) -> Evaluation:
     """Measures identity, fixed warp, model and exact warp on every pair.
 
+    The target of each pair, which is straight already, is also an input of the model.
+
     Args:
         workers: processes that measure; 0: this one.
         on_result: called with each result as it arrives.
@@ -125,16 +130,29 @@ def _tasks(
             failed(failed_photo(item, str(bad)))
             continue
         look = straightener.look(photo)
-        warp, chosen = look.chosen.warp, look.chosen
-        residual = None if warp.residual is None else warp.residual.numpy()
         yield Task(
             item,
-            warp.params.numpy(),
-            residual,
-            chosen.mode,
-            chosen.refused,
+            *_arrays(look.chosen.warp),
+            look.chosen.mode,
+            look.chosen.refused,
             look.expected_error_px,
+            _target_warp(straightener, item),
         )
+
+
+def _target_warp(straightener: Straightener, item: PairItem) -> TargetWarp | None:
+    """What `rectify` would apply to the target; None if it cannot be read, as measuring reports."""
+    try:
+        target = decode_image(item.target).pixels
+    except BadSample:
+        return None
+    look = straightener.look(target)
+    return TargetWarp(*_arrays(look.chosen.warp), look.chosen.mode, look.expected_error_px)
+
+
+def _arrays(warp: PhotoWarp) -> tuple[Array, Array | None]:
+    """Lens and residual."""
+    return warp.params.numpy(), None if warp.residual is None else warp.residual.numpy()
 
 
 def _measured(
@@ -177,4 +195,5 @@ def _image_json(photo: PhotoResult) -> dict[str, Any]:
         "params": np.asarray(task.params).tolist(),
         "expected_error_px": task.expected_error_px,
         **{str(row): figures for row, figures in photo.rows.items()},
+        "already_straight": photo.straight,
     }

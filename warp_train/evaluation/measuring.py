@@ -25,6 +25,16 @@ RowName = Literal["identity", "fixed_warp", "model", "ceiling"]
 ROWS: tuple[RowName, ...] = ("identity", "fixed_warp", "model", "ceiling")
 
 
+class StraightFigures(TypedDict):
+    """What the model does to a photo that is straight already: the target of a pair."""
+
+    epe_px: float
+    """Mean distance in pixels by which the applied warp moves it; 0 if it is left alone."""
+    mode_used: Mode
+    expected_error_px: float | None
+    """The mean end-point error that the model expects of its prediction, in pixels."""
+
+
 class Figures(Score):
     """The proxy score of a photo after one warp, and the figures of the warp itself."""
 
@@ -34,6 +44,20 @@ class Figures(Score):
     """Share of folded pixel cells, in percent."""
     oob_ratio: float
     """Share of pixels read from outside the photo, 0..1."""
+
+
+@dataclass(frozen=True)
+class TargetWarp:
+    """The warp that `rectify` would apply to the target of a pair, as arrays."""
+
+    params: Array
+    residual: Array | None
+    mode: Mode
+    expected_error_px: float | None = None
+
+    @property
+    def warp(self) -> PhotoWarp:
+        return _photo_warp(self.params, self.residual)
 
 
 @dataclass(frozen=True)
@@ -48,11 +72,12 @@ class Task:
     """Why the modes before `mode` were refused, one line each."""
     expected_error_px: float | None = None
     """The mean end-point error that the model expects of its prediction, in pixels of the photo."""
+    target: TargetWarp | None = None
+    """None if the target was not shown to the model."""
 
     @property
     def warp(self) -> PhotoWarp:
-        residual = None if self.residual is None else torch.from_numpy(self.residual)
-        return PhotoWarp(torch.from_numpy(self.params), residual)
+        return _photo_warp(self.params, self.residual)
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,8 @@ class PhotoResult:
     """(height, width) of the photo."""
     rows: dict[RowName, Figures | None]
     """None: there is no fixed warp, or the exact one is unknown."""
+    straight: StraightFigures | None = None
+    """The target as a photo of its own; None if it was not shown to the model."""
 
     def figures(self, row: Literal["identity", "model"]) -> Figures:
         """The figures of a row that exists for every photo."""
@@ -134,7 +161,8 @@ def measure(task: Task, photo: Image, target: Image, fixed_warp: Array | None) -
         name: None if warp is None else _figures(photo, target, warp, true_grid)
         for name, warp in warps.items()
     }
-    return PhotoResult(task, (height, width), rows)
+    straight = None if task.target is None else _straight(task.target, height, width)
+    return PhotoResult(task, (height, width), rows, straight)
 
 
 def apply_warp(photo: Image, grid: Tensor) -> Image:
@@ -163,9 +191,25 @@ def _figures(photo: Image, target: Image, warp: PhotoWarp, true_grid: Tensor | N
     }
 
 
+def _straight(target: TargetWarp, height: int, width: int) -> StraightFigures:
+    """The exact warp of a target is the identity."""
+    truth = _grid(_lens(np.array(IDENTITY_PARAMS)), height, width)
+    return {
+        "epe_px": float(end_point_error(_grid(target.warp, height, width), truth)),
+        "mode_used": target.mode,
+        "expected_error_px": target.expected_error_px,
+    }
+
+
 def _grid(warp: PhotoWarp, height: int, width: int) -> Tensor:
     return warp.sources(frame_points(height, width), height, width)[None]
 
 
 def _lens(params: Array) -> PhotoWarp:
-    return PhotoWarp(torch.from_numpy(params))
+    return _photo_warp(params, None)
+
+
+def _photo_warp(params: Array, residual: Array | None) -> PhotoWarp:
+    return PhotoWarp(
+        torch.from_numpy(params), None if residual is None else torch.from_numpy(residual)
+    )

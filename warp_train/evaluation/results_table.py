@@ -22,6 +22,9 @@ HEADER: Cells = (
 )
 GAP_HEADER: Cells = ("gap closed", "groups", "epe_px", "95 %", "total_score", "95 %")
 
+STRAIGHT = "already straight"
+STRAIGHT_HEADER: Cells = (STRAIGHT, "photos", "changed %", "epe_px", "95 %", "p90", "worst")
+
 RELIABILITY_HEADER: Cells = ("by expected error", "photos", "expected_error_px", "epe_px")
 
 ALL = "all photos"
@@ -34,8 +37,16 @@ def blocks(evaluation: Evaluation) -> dict[str, Totals]:
 
 
 def block_rows(totals: Totals) -> list[Cells]:
-    """A row for each of identity, fixed warp, model and ceiling, under `HEADER`."""
-    return [_row(name.replace("_", " "), totals[name], totals["identity"]) for name in ROWS]
+    """A row for each of identity, fixed warp, model and ceiling, under `HEADER`.
+
+    Then one for the targets as inputs, which has no other figure than the harm done to them.
+    """
+    rows = [_row(name.replace("_", " "), totals[name], totals["identity"]) for name in ROWS]
+    straight = totals["already_straight"]
+    if straight is not None:
+        figures = (str(straight["photos"]), f"{straight['epe_px']:.3f}")
+        rows.append((STRAIGHT, *figures, *(UNKNOWN for _ in HEADER[3:])))
+    return rows
 
 
 def gap_rows(named: Mapping[str, Totals]) -> list[Cells]:
@@ -43,6 +54,23 @@ def gap_rows(named: Mapping[str, Totals]) -> list[Cells]:
     return [
         (name, str(totals["groups"]), *_gap(totals, "epe_px"), *_gap(totals, "total_score"))
         for name, totals in named.items()
+    ]
+
+
+def straight_rows(named: Mapping[str, Totals]) -> list[Cells]:
+    """A row for each block with targets that the model saw as inputs, under `STRAIGHT_HEADER`."""
+    return [
+        (
+            name,
+            str(straight["photos"]),
+            f"{100 * straight['changed_share']:.1f}",
+            f"{straight['epe_px']:.3f}",
+            interval(straight["epe_px_interval"], ".3f"),
+            f"{straight['epe_px_p90']:.3f}",
+            f"{straight['epe_px_worst']:.3f}",
+        )
+        for name, totals in named.items()
+        if (straight := totals["already_straight"]) is not None
     ]
 
 
@@ -68,11 +96,14 @@ def reliability_rows(evaluation: Evaluation) -> list[Cells]:
 
 
 def evaluation_table(evaluation: Evaluation) -> str:
-    """All totals as text: a table for each tier and for all photos, gap closed, reliability."""
+    """All totals as text: a table for each tier and for all photos, then one for each question."""
     named = blocks(evaluation)
     parts = [text_table((name, *HEADER[1:]), block_rows(totals)) for name, totals in named.items()]
     if evaluation.totals["ceiling"] is not None:
         parts.append(text_table(GAP_HEADER, gap_rows(named)))
+    straight = straight_rows(named)
+    if straight:
+        parts.append(text_table(STRAIGHT_HEADER, straight))
     reliability = reliability_rows(evaluation)
     if reliability:
         parts.append(text_table(RELIABILITY_HEADER, reliability))

@@ -46,6 +46,26 @@ class GapInterval(TypedDict):
     epe_px: Interval | None
 
 
+class StraightTotals(TypedDict):
+    """What the model does to photos that are straight already: the targets as inputs.
+
+    `epe_px` is the harm: the mean distance in pixels by which the applied warps move them. Targets
+    may have distortion of their own, because the cameras that took them are not perfect, and
+    correcting it counts as harm here. The figure is therefore too large by at most the mean of that
+    distortion (some 0.7 px in the pairs of `.github/RESULTS.md`).
+    """
+
+    photos: int
+    """Targets, each counted once however many inputs it has."""
+    epe_px: float
+    epe_px_interval: Interval | None
+    """95 %; None with fewer than two groups."""
+    epe_px_p90: float
+    epe_px_worst: float
+    changed_share: float
+    """Of the photos that the applied warp moves at all, 0..1."""
+
+
 class Totals(TypedDict):
     """The totals of a set of photos."""
 
@@ -55,6 +75,7 @@ class Totals(TypedDict):
     fixed_warp: RowTotals | None
     model: RowTotals
     ceiling: RowTotals | None
+    already_straight: StraightTotals | None
     gap_closed: Gap
     gap_closed_interval: GapInterval
 
@@ -73,6 +94,7 @@ def total(photos: Sequence[PhotoResult]) -> Totals:
         "fixed_warp": row_totals(photos, "fixed_warp"),
         "model": model,
         "ceiling": row_totals(photos, "ceiling"),
+        "already_straight": straight_totals(photos),
         "gap_closed": {"total_score": score, "epe_px": epe},
         "gap_closed_interval": {"total_score": score_interval, "epe_px": epe_interval},
     }
@@ -94,6 +116,27 @@ def row_totals(photos: Sequence[PhotoResult], row: RowName) -> RowTotals | None:
         "hard_fails": sum(figures["flags"]["hard_fail"] for figures in have),
         "negative_det_pct": fmean(figures["negative_det_pct"] for figures in have),
         "oob_ratio": fmean(figures["oob_ratio"] for figures in have),
+    }
+
+
+def straight_totals(photos: Sequence[PhotoResult]) -> StraightTotals | None:
+    """Totals of the targets as inputs; None if none was shown to the model."""
+    shown = {
+        photo.task.item.target.resolve(): (photo.straight["epe_px"], photo.task.item.group)
+        for photo in photos
+        if photo.straight is not None
+    }
+    if not shown:
+        return None
+    harm = np.array([moved for moved, _ in shown.values()])
+    counted = np.stack([harm, np.ones_like(harm)], axis=1)  # the ratio of their sums is the mean
+    return {
+        "photos": len(harm),
+        "epe_px": float(harm.mean()),
+        "epe_px_interval": bootstrap_interval(counted, [group for _, group in shown.values()]),
+        "epe_px_p90": float(np.percentile(harm, 90)),
+        "epe_px_worst": float(harm.max()),
+        "changed_share": float((harm > 0).mean()),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
+from warp_train.photos.claims import remove_claims
 from warp_train.photos.exif import is_adobe_rgb
 from warp_train.photos.formats import Format
 from warp_train.photos.icc_profiles import (
@@ -17,7 +18,6 @@ from warp_train.photos.icc_profiles import (
 )
 from warp_train.photos.metadata import Metadata
 from warp_train.photos.png_chunks import COLOUR_CHUNKS, COMMENT_KEYWORD
-from warp_train.photos.claims import remove_claims
 from warp_train.photos.xmp import Packet
 
 _NAMES = {"exif": "EXIF", "icc": "colour profile", "xmp": "XMP", "photoshop": "IPTC captions"}

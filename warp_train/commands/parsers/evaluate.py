@@ -28,6 +28,8 @@ Every photo is corrected at its own resolution, bilinearly, and compared with it
   fixed warp  one lens for every photo: the median of the training lenses
   model       its warp, or a weaker one where that is not safe
   ceiling     the exact warp, where the manifest contains it
+  already straight
+              the targets as inputs: how far the model moves photos that need no correction
 Gap closed is (model - identity) / (ceiling - identity), with a 95 % bootstrap interval over groups.
 """
 

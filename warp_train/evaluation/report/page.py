@@ -17,10 +17,12 @@ from warp_train.evaluation.report.templates import render
 from warp_train.evaluation.results_table import (
     GAP_HEADER,
     HEADER,
+    STRAIGHT_HEADER,
     block_rows,
     blocks,
     gap_rows,
     interval,
+    straight_rows,
 )
 from warp_train.inference.fallback import Mode
 from warp_train.runtime.tables import UNKNOWN, Cells, cell
@@ -115,7 +117,8 @@ def _tables(evaluation: Evaluation) -> list[Table]:
     parts = [Table((name, *HEADER[1:]), block_rows(totals)) for name, totals in named.items()]
     if evaluation.totals["ceiling"] is not None:
         parts.append(Table(GAP_HEADER, gap_rows(named)))
-    return parts
+    straight = straight_rows(named)
+    return [*parts, Table(STRAIGHT_HEADER, straight)] if straight else parts
 
 
 def _charts(photos: Sequence[PhotoResult]) -> list[Chart]:
