@@ -18,8 +18,9 @@ from PIL import Image as Pillow
 
 from warp_train.cli import main
 from warp_train.export.camera_exif import CameraExif, NoCamera, read_camera
-from warp_train.export.lensfun import PhotoLens, lensfun_database
+from warp_train.export.lensfun import lensfun_database
 from warp_train.export.lensfun_fit import fit_lensfun, frame_corner, radial_curve
+from warp_train.export.photo_lens import PhotoLens
 from warp_train.geometry import IDENTITY_PARAMS, apply_lens, half_diagonal
 from warp_train.inference.fallback import moved_px
 from warp_train.inference.photo_warp import PhotoWarp

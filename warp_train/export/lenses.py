@@ -9,13 +9,9 @@ from typing import Any
 
 from warp_train.data.decoding import decode_image
 from warp_train.export.camera_exif import NoCamera, read_camera
-from warp_train.export.lensfun import (
-    LeftOut,
-    LensfunExport,
-    PhotoLens,
-    lensfun_database,
-)
+from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.opencv import opencv_lens
+from warp_train.export.photo_lens import LeftOut, PhotoLens
 from warp_train.inference.straightener import Look, Straightener
 
 
@@ -59,10 +55,8 @@ def opencv_row(found: FoundLens) -> dict[str, Any]:
     }
 
 
-def lensfun_entry(
-    found: Iterable[FoundLens], crop_factor: float | None = None, mount: str | None = None
-) -> LensfunExport:
-    """A lensfun database of the lenses, see `lensfun_database`.
+def measured_lenses(found: Iterable[FoundLens]) -> tuple[list[PhotoLens], list[LeftOut]]:
+    """The lenses with their cameras, and the photos that no entry can use, with reasons.
 
     A photo is left out if its EXIF does not name the camera and focal length, or if its lens was
     refused: the weaker lens that replaces it is safe, but it is not a measurement.
@@ -79,5 +73,13 @@ def lensfun_entry(
             left_out.append((one.path, str(error)))
         else:
             lenses.append(PhotoLens(one.path, one.look.height, one.look.width, one.params, camera))
+    return lenses, left_out
+
+
+def lensfun_entry(
+    found: Iterable[FoundLens], crop_factor: float | None = None, mount: str | None = None
+) -> LensfunExport:
+    """A lensfun database of the lenses, see `measured_lenses` and `lensfun_database`."""
+    lenses, left_out = measured_lenses(found)
     made = lensfun_database(lenses, crop_factor, mount)
     return LensfunExport(made.xml, (*left_out, *made.left_out))

@@ -8,37 +8,14 @@ import xml.etree.ElementTree as ET
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from warp_train.export.camera_exif import CameraExif
 from warp_train.export.lensfun_fit import LensfunFit, fit_lensfun, radial_curve
+from warp_train.export.photo_lens import LeftOut, PhotoLens
 
 _ANY_MOUNT = "Generic"  # lensfun's mount that fits every camera with interchangeable lenses
 
 _SAME_ASPECT = 0.015  # relative; small copies are rounded to pixels, and 3:2 and 4:3 differ by 0.12
-
-LeftOut = tuple[Path, str]
-"""A photo that is not in the database, and the reason."""
-
-
-@dataclass(frozen=True)
-class PhotoLens:
-    """The lens of a photo, and the camera that took it."""
-
-    path: Path
-    height: int
-    """Upright, in pixels."""
-    width: int
-    params: tuple[float, ...]
-    """`[8]`, in the order of `PARAM_NAMES`."""
-    camera: CameraExif
-
-    @property
-    def aspect(self) -> float:
-        """Long side over short side, between the outermost pixel centres as in lensfun."""
-        long, short = max(self.height, self.width), min(self.height, self.width)
-        return (long - 1) / (short - 1)
 
 
 @dataclass(frozen=True)
