@@ -8,9 +8,18 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from warp_train.commands.files import write_result
+from warp_train.commands.files import is_folder, write_result
 from warp_train.data.decoding import IMAGE_SUFFIXES, BadSample
-from warp_train.export.lenses import FoundLens, find_lens, lensfun_entry, opencv_row
+from warp_train.export.lcp import LensProfile
+from warp_train.export.lenses import (
+    FoundLens,
+    camera_names,
+    find_lens,
+    lcp_profiles,
+    lensfun_entry,
+    opencv_row,
+)
+from warp_train.export.photo_lens import LeftOut
 from warp_train.inference.straightener import Straightener
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
@@ -20,13 +29,15 @@ from warp_train.runtime.progress import Progress
 def run(arguments: argparse.Namespace) -> int:
     """Writes the lenses; 1 if a photo could not be read."""
     photos = _photos(arguments.photos)
+    if arguments.to == "lcp":
+        _check_one_lens(camera_names(photos), arguments.out)
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
     with Progress(len(photos), "photo") as progress:
         results = _lenses(straightener, photos, progress)
         if arguments.to == "opencv":
             return _write_opencv(results, arguments.out, progress)
         found = list(results)
-    return _write_lensfun(found, arguments)
+    return (_write_lcp if arguments.to == "lcp" else _write_lensfun)(found, arguments)
 
 
 def _lenses(
@@ -69,16 +80,59 @@ def _write_opencv(
 def _write_lensfun(results: Sequence[FoundLens | BadSample], arguments: argparse.Namespace) -> int:
     found = [result for result in results if isinstance(result, FoundLens)]
     made = lensfun_entry(found, arguments.crop_factor, arguments.mount)
-    for path, reason in made.left_out:
-        say(" ".join(f"{path}: left out: {reason}".split()))
+    _report(made.left_out)
     if made.xml is None:
         raise WarpTrainError("no photo is left to make a lensfun entry from")
-    if arguments.out is None:
-        sys.stdout.write(made.xml)
+    _write(made.xml, arguments.out)
+    return 0 if len(found) == len(results) else 1
+
+
+def _write_lcp(results: Sequence[FoundLens | BadSample], arguments: argparse.Namespace) -> int:
+    """One profile to a file or standard output, or all profiles to a folder."""
+    found = [result for result in results if isinstance(result, FoundLens)]
+    made = lcp_profiles(found, arguments.crop_factor)
+    _report(made.left_out)
+    if not made.profiles:
+        raise WarpTrainError("no photo is left to make a lens profile from")
+    _check_one_lens([profile.camera for profile in made.profiles], arguments.out)
+    if arguments.out is not None and is_folder(arguments.out):
+        _write_folder(made.profiles, arguments.out)
+    else:
+        _write(made.profiles[0].xml, arguments.out)
+    return 0 if len(found) == len(results) else 1
+
+
+def _check_one_lens(cameras: Sequence[str], out: Path | None) -> None:
+    """WarpTrainError if there are several cameras, lenses or frames, and no folder for them."""
+    if len(cameras) > 1 and (out is None or not is_folder(out)):
+        raise WarpTrainError(
+            f"--out {out or 'is missing'}: a lens profile has one camera, lens and frame, but the "
+            f"photos have {len(cameras)} ({', '.join(cameras)}): name a folder"
+        )
+
+
+def _write_folder(profiles: Sequence[LensProfile], folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WarpTrainError(f"--out {folder}: {error.strerror}") from error
+    for profile in profiles:
+        path = folder / profile.name
+        write_result("--out", path, profile.xml)
+        say(f"{path}: focal lengths: {profile.focal_lengths}, photos: {profile.photos}")
+
+
+def _report(left_out: Iterable[LeftOut]) -> None:
+    for path, reason in left_out:
+        say(" ".join(f"{path}: left out: {reason}".split()))
+
+
+def _write(content: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(content)
         sys.stdout.flush()
     else:
-        write_result("--out", arguments.out, made.xml)
-    return 0 if len(found) == len(results) else 1
+        write_result("--out", out, content)
 
 
 def _photos(named: Sequence[Path]) -> list[Path]:

@@ -43,6 +43,9 @@ class CameraExif:
     """Focal lengths and f-numbers of the lens; None if unknown."""
     digital_zoom: float = 1.0
     """Above 1, the photo is the middle of what the lens projects on the sensor."""
+    orientation: int = 1
+    """EXIF orientation of the pixels in the file, 1..8; 1 (upright) if it is missing or invalid."""
+    f_number: float | None = None
 
 
 def read_camera(path: Path) -> CameraExif:
@@ -70,6 +73,8 @@ def read_camera(path: Path) -> CameraExif:
         crop_factor=_crop_factor(tags, focal),
         lens_spec=_lens_spec(tags),
         digital_zoom=_number(tags, ExifTags.Base.DigitalZoomRatio) or 1.0,
+        orientation=_orientation(tags),
+        f_number=_number(tags, ExifTags.Base.FNumber),
     )
 
 
@@ -110,6 +115,11 @@ def _crop_factor_by_pitch(tags: Mapping[int, Any]) -> float | None:
         return None
     lengths = [unit * pixels / per_unit for pixels, per_unit in sides if pixels and per_unit]
     return FULL_FRAME_DIAGONAL / math.hypot(*lengths) if len(lengths) == 2 else None
+
+
+def _orientation(tags: Mapping[int, Any]) -> int:
+    value = _number(tags, ExifTags.Base.Orientation)
+    return int(value) if value is not None and value in range(1, 9) else 1
 
 
 def _lens_spec(tags: Mapping[int, Any]) -> LensSpec | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from warp_train.data.decoding import decode_image
 from warp_train.export.camera_exif import NoCamera, read_camera
+from warp_train.export.lcp import LcpExport, lens_profiles
 from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.opencv import opencv_lens
 from warp_train.export.photo_lens import LeftOut, PhotoLens
@@ -76,6 +78,16 @@ def measured_lenses(found: Iterable[FoundLens]) -> tuple[list[PhotoLens], list[L
     return lenses, left_out
 
 
+def camera_names(paths: Iterable[Path]) -> list[str]:
+    """The cameras with their lenses that the EXIF of photos names, as `camera (lens)`."""
+    names = set()
+    for path in paths:
+        with suppress(NoCamera):
+            camera = read_camera(path)
+            names.add(f"{camera.camera} ({camera.lens or 'its lens'})")
+    return sorted(names)
+
+
 def lensfun_entry(
     found: Iterable[FoundLens], crop_factor: float | None = None, mount: str | None = None
 ) -> LensfunExport:
@@ -83,3 +95,10 @@ def lensfun_entry(
     lenses, left_out = measured_lenses(found)
     made = lensfun_database(lenses, crop_factor, mount)
     return LensfunExport(made.xml, (*left_out, *made.left_out))
+
+
+def lcp_profiles(found: Iterable[FoundLens], crop_factor: float | None = None) -> LcpExport:
+    """Adobe lens profiles of the lenses, see `measured_lenses` and `lens_profiles`."""
+    lenses, left_out = measured_lenses(found)
+    made = lens_profiles(lenses, crop_factor)
+    return LcpExport(made.profiles, (*left_out, *made.left_out))
