@@ -26,7 +26,7 @@ _NAMESPACES = {
     "xmlns:stCamera": "http://ns.adobe.com/photoshop/1.0/camera-profile",
 }
 _FAR = "10000"  # m, Adobe's value for infinity: the EXIF of most photos lacks the distance
-_NOT_ZERO = 1e-9
+_LEAST_TERM = 1e-9  # moves no pixel, and is not zero
 _FORBIDDEN = r'\/:*?"<>|'  # in file names of some systems
 _LONGEST_NAME = 100
 
@@ -132,8 +132,8 @@ def _model_terms(model: LcpModel, height: int, width: int) -> dict[str, str | No
     half = math.hypot(width - 1, height - 1) / 2
     x, y = model.centre
     k1, k2, k3 = model.radial
-    if k1 == k2 == k3 == 0:
-        k1 = _NOT_ZERO  # RawTherapee would pass over the entry, and its tangential terms
+    if max(map(abs, model.radial)) < _LEAST_TERM:
+        k1 = _LEAST_TERM  # RawTherapee passes over entries with zeros, whatever else they contain
     numbers = {
         "FocalLengthX": half / max(height, width),
         "FocalLengthY": half / max(height, width),
