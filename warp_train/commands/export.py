@@ -68,17 +68,32 @@ def _write_opencv(
 
 def _write_lensfun(results: Sequence[FoundLens | BadSample], arguments: argparse.Namespace) -> int:
     found = [result for result in results if isinstance(result, FoundLens)]
-    made = lensfun_entry(found, arguments.crop_factor, arguments.mount)
+    unread = len(results) - len(found)
+    made = lensfun_entry(found, arguments.crop_factor, arguments.mount, arguments.lens)
     for path, reason in made.left_out:
         say(" ".join(f"{path}: left out: {reason}".split()))
     if made.xml is None:
-        raise WarpTrainError("no photo is left to make a lensfun entry from")
+        raise WarpTrainError(
+            "no photo is left to make a lensfun entry from "
+            f"({len(made.left_out)} left out, {unread} not readable)"
+        )
     if arguments.out is None:
-        sys.stdout.write(made.xml)
         sys.stdout.flush()
+        sys.stdout.buffer.write(made.xml.encode())  # UTF-8 as it declares, in any locale
+        sys.stdout.buffer.flush()
     else:
         write_result("--out", arguments.out, made.xml)
-    return 0 if len(found) == len(results) else 1
+    for note in made.notes:
+        say(note)
+    say(
+        f"{_count(made.photos, 'photo')} in {_count(made.lenses, 'lens', 'lenses')}, "
+        f"{len(made.left_out)} left out, {unread} not readable"
+    )
+    return 0 if unread == 0 else 1
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _photos(named: Sequence[Path]) -> list[Path]:

@@ -26,9 +26,10 @@ opencv: one line per photo with a JSON object, whose values are arguments of
   cv2.undistort(photo, camera_matrix, dist_coeffs, None, new_camera_matrix)
 for the upright photo, as cv2.imread returns it.
 
-lensfun: a database with one entry for each camera, lens and focal length in the photos' EXIF,
+lensfun: a database with one entry for each lens, crop factor and focal length in the photos' EXIF,
 fitted to all its photos; comments give the spread between them. Programs that use lensfun, such as
-darktable, RawTherapee and digiKam, read the files in ~/.local/share/lensfun/.
+darktable, RawTherapee and digiKam, read the files in ~/.local/share/lensfun/. With lensfunpy
+installed, the lenses are compared with lensfun's own, of which none is replaced.
 """
 
 
@@ -62,12 +63,18 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="lensfun: name of the camera's mount, such as `Canon EF`; otherwise it fits "
         "every camera with interchangeable lenses",
     )
+    export.add_argument(
+        "--lens",
+        metavar="NAME",
+        type=text,
+        help="lensfun: name of the lens of the photos whose EXIF names none",
+    )
     add_device(export)
 
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.to == "opencv":
-        for option in ("crop_factor", "mount"):
+        for option in ("crop_factor", "mount", "lens"):
             if getattr(arguments, option) is not None:
                 arguments.parser.error(f"--{option.replace('_', '-')} goes with --to lensfun")
     check_writable("--out", arguments.out)
