@@ -277,7 +277,10 @@ def test_the_command_writes_a_file_or_to_standard_output(
     assert main([*arguments, "--out", str(out), "--crop-factor", "1.5"]) == 0
     printed, said = capsys.readouterr()
     assert printed == ""
-    assert said.splitlines() == [f"warp-train: {without}: left out: no EXIF"]
+    assert said.splitlines() == [
+        f"warp-train: {without}: left out: no EXIF",
+        "warp-train: 2 photos in 1 profile, 1 left out, 0 not readable",
+    ]
     read = read_entries(out.read_text(encoding="utf-8"))
     assert [about["FocalLength"] for about, _ in read] == ["24", "50"]
     assert {about["SensorFormatFactor"] for about, _ in read} == {"1.5"}
@@ -303,7 +306,7 @@ def test_several_lenses_need_a_folder(
         names = ["X-1 (X-1 lens).lcp", "X-2 (X-2 lens).lcp"]
         assert sorted(path.name for path in folder.iterdir()) == names
         said = capsys.readouterr().err
-        assert f"{folder / names[0]}: focal lengths: 1, photos: 1" in said
+        assert f"{folder / names[0]}: 1 photo" in said
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from warp_train.export.photo_lens import LeftOut, PhotoLens, without_refused
 
 _RADII = 33
 _LEAST = 0.5  # % of the corner's radius; below, photos agree whatever they measure
-_SHARE = 0.5  # of the lens: a photo this far from the others was corrected, or measured wrongly
+_SHARE, _SHARE_OF_TWO = 0.5, 0.7  # of the lens: farther away, a photo is corrected or mismeasured
 _SPREADS = 3.0  # standard deviations of the others
 _PER_DEVIATION = 1.4826  # standard deviations per median absolute deviation
 
@@ -61,15 +61,17 @@ def _reason(profiles: Array, one: int) -> str | None:
     """Why a photo's lens is not that of the others; None if it agrees."""
     others = np.delete(profiles, one, axis=0)
     median = np.median(others, axis=0)
-    distance = _largest(profiles[one] - median)
     spread = _PER_DEVIATION * float(np.median([_largest(other - median) for other in others]))
-    bend = max(_largest(median), _largest(profiles[one]))
-    if distance <= max(_LEAST, _SHARE * bend, _SPREADS * spread):
+    here, there = _largest(profiles[one]), _largest(median)
+    share = _SHARE if len(others) > 1 else _SHARE_OF_TWO
+    if _largest(profiles[one] - median) <= max(_LEAST, share * max(here, there), _SPREADS * spread):
         return None
-    there = "the other photo" if len(others) == 1 else "the other photos"
+    of_others, advice = "the other photos", "it may be corrected already, or measured wrongly"
+    if len(others) == 1:
+        of_others, advice = "the only other photo", "one of them may be corrected: add a third"
     return (
-        f"its lens bends by {_largest(profiles[one]):.1f} %, but that of {there} of this focal "
-        f"length by {_largest(median):.1f} %: one of them may be corrected already"
+        f"its lens bends by {here:.1f} % at most, but that of {of_others} of this focal length by "
+        f"{there:.1f} %: {advice}"
     )
 
 

@@ -13,6 +13,7 @@ from PIL import ExifTags
 from PIL import Image as Pillow
 
 from warp_train.export.lens_names import LensSpec, is_lens_name, lens_spec
+from warp_train.export.maker_lens import maker_lens
 
 FULL_FRAME_DIAGONAL = math.hypot(36, 24)  # mm; the crop factor is relative to it
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit: inch, cm, mm, µm
@@ -54,7 +55,7 @@ def read_camera(path: Path) -> CameraExif:
     Raises:
         NoCamera: the photo has no EXIF, or its EXIF lacks the camera or the focal length.
     """
-    tags = _read_tags(path)
+    tags, block = _read_tags(path)
     maker, camera = _name(tags, ExifTags.Base.Make), _name(tags, ExifTags.Base.Model)
     focal = _number(tags, ExifTags.Base.FocalLength)
     if not tags:
@@ -71,20 +72,23 @@ def read_camera(path: Path) -> CameraExif:
         lens=lens if is_lens_name(lens) else "",
         focal=round(focal, 1),
         crop_factor=_crop_factor(tags, focal),
-        lens_spec=_lens_spec(tags),
+        lens_spec=_lens_spec(tags) or _maker_lens(tags, maker, block),
         digital_zoom=_number(tags, ExifTags.Base.DigitalZoomRatio) or 1.0,
         orientation=_orientation(tags),
         f_number=_number(tags, ExifTags.Base.FNumber),
     )
 
 
-def _read_tags(path: Path) -> Mapping[int, Any]:
+def _read_tags(path: Path) -> tuple[Mapping[int, Any], bytes]:
+    """The tags, and the block that contains them if the file has one: a TIFF structure."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged EXIF: missing tags are reported
             with Pillow.open(path) as file:
                 exif = file.getexif()
-                return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
+                tags = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
+                block = file.info.get("exif", b"")
+                return tags, block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else b""
     except Exception as error:  # parsers raise anything, from struct.error to SyntaxError
         raise NoCamera(f"its EXIF cannot be read ({type(error).__name__})") from error
 
@@ -127,6 +131,11 @@ def _lens_spec(tags: Mapping[int, Any]) -> LensSpec | None:
     if not isinstance(value, tuple | list):
         return None
     return lens_spec([_positive(number) for number in value])
+
+
+def _maker_lens(tags: Mapping[int, Any], maker: str, block: bytes) -> LensSpec | None:
+    note = tags.get(ExifTags.Base.MakerNote)
+    return maker_lens(maker, note, block) if isinstance(note, bytes) else None
 
 
 def _plausible(crop_factor: float | None) -> float | None:

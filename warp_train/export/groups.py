@@ -103,7 +103,7 @@ def _by_lens(
     def names(photo: PhotoLens) -> tuple[str, ...]:
         camera = photo.camera
         body = (camera.maker, camera.camera) if per_camera or not camera.lens else ()
-        return camera.lens_maker, camera.lens, *body
+        return camera.lens_maker.casefold(), camera.lens.casefold(), *body
 
     return [
         named

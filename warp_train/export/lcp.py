@@ -41,7 +41,6 @@ class LensProfile:
     """The camera and the lens, for messages."""
     xml: str
     photos: int
-    focal_lengths: int
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,7 @@ def lens_profiles(photos: Sequence[PhotoLens], crop_factor: float | None = None)
     for group in groups:
         name = _file_name(group, names)
         names.add(name.casefold())
-        xml, count = lens_profile(group), len(group.photos)
-        profiles.append(LensProfile(name, _title(group), xml, count, len(group.by_focal)))
+        profiles.append(LensProfile(name, _title(group), lens_profile(group), len(group.photos)))
     return LcpExport(tuple(profiles), tuple(left_out))
 
 

@@ -27,14 +27,22 @@ opencv: one line per photo with a JSON object, whose values are arguments of
   cv2.undistort(photo, camera_matrix, dist_coeffs, None, new_camera_matrix)
 for the upright photo, as cv2.imread returns it.
 
-lensfun: a database with one entry for each camera, lens and focal length in the photos' EXIF,
+lensfun: a database with one entry for each lens, crop factor and focal length in the photos' EXIF,
 fitted to all its photos; comments give the spread between them. Programs that use lensfun, such as
-darktable, RawTherapee and digiKam, read the files in ~/.local/share/lensfun/.
+darktable, RawTherapee and digiKam, read the files in ~/.local/share/lensfun/. With lensfunpy
+installed, the lenses are compared with lensfun's own, of which none is replaced.
 
 lcp: an Adobe lens profile (.lcp) for each camera and lens, with one entry for each focal length.
 --out is a folder, or a file if all photos are of one camera and lens. Adobe's programs and
 RawTherapee read such files. A profile holds the complete lens, except for its zoom.
 """
+
+_FORMATS_OF = {
+    "crop_factor": ("lensfun", "lcp"),
+    "mount": ("lensfun",),
+    "lens": ("lensfun", "lcp"),
+}
+"""The formats that an option is for."""
 
 
 def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
@@ -72,14 +80,20 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="lensfun: name of the camera's mount, such as `Canon EF`; otherwise it fits "
         "every camera with interchangeable lenses",
     )
+    export.add_argument(
+        "--lens",
+        metavar="NAME",
+        type=text,
+        help="lensfun and lcp: name of the lens of the photos whose EXIF names none",
+    )
     add_device(export)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.to == "opencv" and arguments.crop_factor is not None:
-        arguments.parser.error("--crop-factor goes with --to lensfun or --to lcp")
-    if arguments.to != "lensfun" and arguments.mount is not None:
-        arguments.parser.error("--mount goes with --to lensfun")
+    for option, formats in _FORMATS_OF.items():
+        if arguments.to not in formats and getattr(arguments, option) is not None:
+            name, to = option.replace("_", "-"), " or ".join(formats)
+            arguments.parser.error(f"--{name} goes with --to {to}")
     out = arguments.out
     if out is not None and arguments.to == "lcp" and out.is_dir():
         out = out / "profile.lcp"  # whatever its name will be
