@@ -274,7 +274,8 @@ def test_the_command_writes_a_file_or_to_standard_output(
     Pillow.fromarray(textured(64, 96)).save(without)
     out = tmp_path / "lens.lcp"
     arguments = ["export", str(model), *map(str, [*photos, without]), "--to", "lcp"]
-    assert main([*arguments, "--out", str(out), "--crop-factor", "1.5"]) == 0
+    arguments += ["--crop-factor", "1.5", "--lens", "Acme 24-50mm"]
+    assert main([*arguments, "--out", str(out)]) == 0
     printed, said = capsys.readouterr()
     assert printed == ""
     assert said.splitlines() == [
@@ -284,7 +285,8 @@ def test_the_command_writes_a_file_or_to_standard_output(
     read = read_entries(out.read_text(encoding="utf-8"))
     assert [about["FocalLength"] for about, _ in read] == ["24", "50"]
     assert {about["SensorFormatFactor"] for about, _ in read} == {"1.5"}
-    assert main([*arguments, "--crop-factor", "1.5"]) == 0
+    assert {about["Lens"] for about, _ in read} == {"Acme 24-50mm"}
+    assert main(arguments) == 0
     assert capsys.readouterr().out == out.read_text(encoding="utf-8")
     assert main(["export", str(model), str(without), "--to", "lcp"]) == 1
     assert "no photo is left to make a lens profile from" in capsys.readouterr().err

@@ -5,7 +5,10 @@
 Draws photos of dots, writes the profile of a lens (`export --to lcp`), develops each photo with it
 (`rawtherapee-cli`, Debian's `rawtherapee`; automatic filling off), and corrects it with the lens as
 `rectify` does (crop `none`). Prints the largest distance between the dots of both pictures, over
-the whole frame. RawTherapee ignores a lens's zoom, so positions are compared at its zoom of 1.
+the whole frame. Lens profiles have no zoom, so positions are compared at the zoom 1.
+
+The last row is of a photo that EXIF turns. RawTherapee does not turn the lens of a JPEG or TIFF
+with it: only lenses without a centre of their own and tangential terms agree.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags
 from PIL import Image as Pillow
+from PIL.TiffImagePlugin import IFDRational
 
 from warp_train.export.camera_exif import read_camera
 from warp_train.export.lcp import lens_profiles
@@ -139,7 +143,7 @@ def _save(path: Path, pixels: NDArray[np.uint8], orientation: int) -> None:
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Acme", "Acme X-1"
     exif[ExifTags.Base.Orientation] = orientation
     camera = exif.get_ifd(ExifTags.IFD.Exif)
-    camera[ExifTags.Base.FocalLength] = 24.0
+    camera[ExifTags.Base.FocalLength] = IFDRational(24)
     exif[ExifTags.IFD.Exif] = camera  # Pillow would not write it into a TIFF otherwise
     # Quality and subsampling are options of JPEG, which TIFF ignores.
     Pillow.fromarray(pixels).save(path, exif=exif, quality=98, subsampling=0)

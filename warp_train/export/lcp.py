@@ -143,7 +143,7 @@ def _model_terms(model: LcpModel, height: int, width: int) -> dict[str, str | No
         "TangentialDistortParam1": model.tangential[0],
         "TangentialDistortParam2": model.tangential[1],
     }
-    return {"Version": "2", **{name: f"{number:.9g}" for name, number in numbers.items()}}
+    return {"Version": "2", **{name: f"{number:.10f}" for name, number in numbers.items()}}
 
 
 def _quality(model: LcpModel, count: int) -> str:
