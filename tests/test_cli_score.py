@@ -83,7 +83,7 @@ def test_every_problem_is_named_and_the_others_are_scored(
     ]
     assert found[0] == "gt/missing.png: has no counterpart in pred"
     assert found[2] == "pred/small.png: size mismatch: 40x60 px, but the ground truth is 60x40"
-    assert "UnidentifiedImageError" in found[3]
+    assert "not a picture of a known format" in found[3]
     report = json.loads(Path("s.json").read_text())
     scores = {image["image_id"]: image["total_score"] for image in report["images"]}
     assert scores == {**folders, "small": 0}

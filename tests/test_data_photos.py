@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from data_helpers import as_picture, opencv_correct, save, shift_between, textured
+from PIL import Image
 
 from warp_train.data import DataConfig, SampleKey, build_sources
+from warp_train.data.sources.photos import find_photos
 from warp_train.data.splits import group_of, held_out, id_of
 from warp_train.runtime.errors import WarpTrainError
 
@@ -149,3 +151,24 @@ def test_unusable_folders_are_named(tmp_path):
     ]:
         with pytest.raises(WarpTrainError, match=message):
             photos(tmp_path / root, val_root=val_root and tmp_path / val_root)
+
+
+def test_pictures_that_are_not_trained_on_are_named(tmp_path, capsys):
+    root = tmp_path / "photos"
+    for name in ("a_g1.png", "b_g1.JFIF", "@eaDir/a_g1.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(textured(70, 100)).save(root / name, "JPEG")
+    for name in ("c.nef", "deep/d.NEF", "e.heic", "._f.nef", "notes.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert [item.image_id for item in find_photos(root, "data.root")] == ["a_g1", "b_g1"]
+    line = (
+        "1 .heic file was not read: convert to JPEG, PNG or TIFF first; "
+        "2 .nef files were not read: develop to TIFF or JPEG first"
+    )
+    assert capsys.readouterr().err == f"warp-train: data.root: {root}: {line}\n"
+    for name in ("a_g1.png", "b_g1.JFIF"):
+        (root / name).unlink()
+    with pytest.raises(WarpTrainError, match="contains no images") as error:
+        find_photos(root, "data.root")
+    assert str(error.value) == f"data.root: {root} contains no images ({line})"

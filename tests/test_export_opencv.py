@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import save, textured
+from heif_helpers import avif, exif, heic
 
 from warp_train.cli import main
 from warp_train.export.opencv import opencv_lens
@@ -157,6 +158,31 @@ def test_an_empty_folder_and_no_model(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "empty").mkdir()
     assert main(["export", str(tmp_path), str(tmp_path / "empty"), "--to", "opencv"]) == 1
     assert "empty: no photos in this folder" in capsys.readouterr().err
+
+
+def test_heic_and_avif_are_read_and_raws_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.nef").write_bytes(b"x")
+    arguments = ["export", str(tmp_path / "model"), str(folder), "--to", "opencv"]
+    unread = "1 .nef file was not read: develop to TIFF or JPEG first"
+    assert main(arguments) == 1
+    assert (
+        f"{folder}: no photos in this folder that can be read: {unread}" in capsys.readouterr().err
+    )
+    constant_model(tmp_path / "model", (0.1, *(0.0,) * 7))
+    (folder / "b.HIF").write_bytes(heic(textured(64, 96), info_exif=exif(orientation=6)))
+    (folder / "c.avif").write_bytes(avif(textured(64, 96)))
+    (folder / "d.heic").write_bytes(b"x")
+    assert main(arguments) == 1
+    printed, said = capsys.readouterr()
+    rows = [json.loads(line) for line in printed.splitlines()]
+    sizes = [(row.get("image_height"), row.get("image_width")) for row in rows]
+    assert sizes == [(96, 64), (64, 96), (None, None)]
+    assert said.splitlines()[0] == f"warp-train: {unread}"
+    assert f"error: {folder}/d.heic: damaged" in said
 
 
 def test_progress_is_shown_in_a_pipe(

@@ -32,7 +32,12 @@ from warp_train.training.bad_samples import BadSamples
 from warp_train.training.disk import Disk
 
 STAGE = "stage1_param_only"
-BAD = {"p03.jpg": "identify", "p07.jpg": "truncated", "p11.jpg": "regular", "p12.jpg": "regular"}
+BAD = {
+    "p03.jpg": "not a picture of a known format",
+    "p07.jpg": "truncated",
+    "p11.jpg": "regular",
+    "p12.jpg": "regular",
+}
 
 
 @pytest.fixture(scope="module")

@@ -51,8 +51,8 @@ def test_a_folder_with_a_bad_file(model: Path, tmp_path: Path) -> None:
     said = run.stderr.splitlines()
     assert sorted(said[:-1]) == [
         f"warp-train: error: {tmp_path}/gone*.jpg: no such file",
-        f"warp-train: error: {photos}/day 2/bad.jpg: not a JPEG, PNG, TIFF, WebP or BMP file, "
-        "or damaged",
+        f"warp-train: error: {photos}/day 2/bad.jpg: not a JPEG, PNG, TIFF, WebP, BMP, "
+        "HEIC or AVIF file, or damaged",
     ]
     assert said[-1] == "warp-train: 3 corrected, 2 failed (lens 3)"
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
@@ -78,6 +78,36 @@ def test_a_folder_with_a_bad_file(model: Path, tmp_path: Path) -> None:
         "det_mean",
         "oob_ratio",
     }
+
+
+def test_the_last_line_names_what_was_not_read(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    (photos / "@eaDir").mkdir(parents=True)
+    Image.fromarray(textured(120, 180)).save(photos / "a.JFIF", "JPEG")
+    Image.fromarray(textured(120, 180)).save(photos / "b.png", "JPEG")
+    for name in ("c.HEIC", "d.heic", "e.cr2", "@eaDir/a.jpg"):
+        (photos / name).write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    arguments = ["rectify", str(model), "photos", "--out", "out", "--workers", "1"]
+    assert cli.main(arguments) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "warp-train: folders that were not searched: 1 @eaDir (thumbnails)",
+        "warp-train: warning: photos/b.png: its name ends in .png, but it contains JPEG data",
+        "warp-train: 2 corrected, 1 with warnings, see rectify.jsonl (lens 2); "
+        "1 .cr2 file was not read: develop to TIFF or JPEG first; "
+        "2 .heic files were not read: pip install 'warp_train[heic]'",
+    ]
+    for name in ("a.JFIF", "b.png"):
+        (photos / name).unlink()
+    assert cli.main(arguments) == 1
+    told = capsys.readouterr().err.splitlines()
+    unread = told[-1].removeprefix("warp-train: 1 failed; ")
+    assert unread.startswith("1 .cr2 file was not read")
+    assert told[1:-1] == [f"warp-train: error: photos: no photos that can be read: {unread}"]
 
 
 def test_params_only_writes_lines_and_no_pictures(
@@ -136,6 +166,21 @@ def test_a_model_that_cannot_be_loaded_is_one_line(
     said = capsys.readouterr().err
     assert f"error: {tmp_path}/model/config.json: cannot be read" in said
     assert "Traceback" not in said
+
+
+def test_the_options_reach_every_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def record(jobs: list[Job], model: str, settings: Settings, **rest: Any) -> Any:
+        seen.append(settings)
+        yield {"input": "a.jpg", "error": "a.jpg: no"}
+
+    monkeypatch.setattr("warp_train.commands.rectify.rectify", record)
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    plain = ["rectify", "m", str(tmp_path / "a.jpg"), "--out", str(tmp_path / "out")]
+    assert cli.main(plain) == 1
+    assert cli.main([*plain, "--keep-times", "--even-if-corrected"]) == 1
+    assert [(s.keep_times, s.even_if_corrected) for s in seen] == [(False, False), (True, True)]
 
 
 USAGE = {

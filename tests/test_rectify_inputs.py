@@ -3,12 +3,15 @@
 import errno
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from warp_train.inference.rectify_inputs import Plan, plan_jobs
+from warp_train.photos.folders import skipped_line
+from warp_train.photos.formats import unread_line
 from warp_train.runtime import atomic_files
 from warp_train.runtime.atomic_files import check_free, make_folders, write_atomically
 from warp_train.runtime.journal import append_line, begin_journal
@@ -65,6 +68,87 @@ def test_patterns_and_names_that_look_like_them(root: Path) -> None:
     ]
     (root / "x.jpg").mkdir()
     assert plan_jobs(["x.jpg"], Path("o"), "").refusals[0].reason == "x.jpg: contains no photos"
+
+
+def test_readable_photos_are_found_whatever_they_are_called(root: Path) -> None:
+    names = ["a.JPE", "b.jfif", "c.mpo", "d.Dib", "e.HEIC", "f.heif", "g.hif", "h.avif"]
+    touch(*(root / "all" / name for name in names), root / "all/i.txt", root / "all/._a.JPE")
+    plan = plan_jobs(["all"], Path("o"), "")
+    assert {job.input.name: job.output and job.output.name for job in plan.jobs} == {
+        "a.JPE": "a.JPE",
+        "b.jfif": "b.jfif",
+        "c.mpo": "c.mpo",
+        "d.Dib": "d.Dib",
+        "e.HEIC": "e.jpg",
+        "f.heif": "f.jpg",
+        "g.hif": "g.jpg",
+        "h.avif": "h.jpg",
+    }
+    assert (plan.refusals, plan.unread) == ([], {})
+    tiff = plan_jobs(["all/e.HEIC"], Path("o"), "", "tiff")
+    assert tiff.jobs[0].output == Path("o/e.tif")
+    named = plan_jobs(["all/i.txt"], Path("o"), "")
+    assert [job.input.name for job in named.jobs] == ["i.txt"], "read by its content"
+
+
+def test_pictures_that_are_not_read_are_counted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(*(root / f"in/sub/{name}" for name in ("x.CR2", "y.cr2", "z.nef", "k.jxl", "h.heic")))
+    plan = plan_jobs(["in", "in/sub", "in/**/*.cr2", "in/sub/*"], Path("o"), "")
+    assert plan.unread == {".cr2": 2, ".nef": 1, ".jxl": 1}
+    assert unread_line(plan.unread) == (
+        "2 .cr2, 1 .nef files were not read: develop to TIFF or JPEG first; "
+        "1 .jxl file was not read: convert to JPEG, PNG or TIFF first"
+    )
+    assert [refusal.reason for refusal in plan.refusals] == [
+        "in/**/*.cr2: no photos that can be read: 1 .cr2 file was not read: "
+        "develop to TIFF or JPEG first"
+    ]
+    named = plan_jobs(["in/sub/z.nef"], Path("o"), "")
+    assert [job.input.name for job in named.jobs] == ["z.nef"], "read by its content"
+    assert named.unread == plan_jobs(["in/sub/z.nef", "in/sub/*.n*"], Path("o"), "").unread == {}
+    touch(*(root / f"phone/{n}.HEIC" for n in range(12)), root / "phone/a.avif")
+    assert len(plan_jobs(["phone"], Path("o"), "").jobs) == 13
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    [refusal] = plan_jobs(["phone"], Path("o"), "").refusals
+    assert refusal.reason == (
+        "phone: no photos that can be read: 1 .avif, 12 .heic files were not read: "
+        "pip install 'warp_train[heic]'"
+    )
+
+
+def test_folders_of_thumbnails_are_not_searched(root: Path) -> None:
+    skipped = ["@eaDir", ".thumbnails", "__MACOSX", "#recycle", "$RECYCLE.BIN", ".Trash-1000"]
+    skipped += ["_gsdata_", ".AppleDouble", "My Previews.lrdata"]
+    touch(*(root / "in" / name / "deep/a.jpg" for name in skipped), root / "in/@eaDir/b.cr2")
+    before = plan_jobs(["in/a.jpg", "in/sub"], Path("o"), "").jobs
+    for inputs in (["in"], ["in/*"], ["in/**/*.[jJtT]*"], ["in", "in/**"]):
+        plan = plan_jobs(inputs, Path("o"), "")
+        assert {job.input for job in plan.jobs} == {job.input for job in before}
+        assert plan.unread == {}
+    assert plan_jobs(["in"], Path("o"), "").skipped == dict.fromkeys(skipped, 1)
+    line = skipped_line({"@eaDir": 2, "__MACOSX": 1})
+    assert line == (
+        "folders that were not searched: 2 @eaDir (thumbnails), 1 __MACOSX (metadata of macOS)"
+    )
+    given = plan_jobs(["in/@eaDir", "in/.thumbnails/*/*.jpg"], Path("o"), "")
+    assert len(given.jobs) == 2, "folders that are named are searched"
+    assert given.skipped == {}
+
+
+def test_patterns_below_folders_with_brackets(root: Path) -> None:
+    touch(root / "shoot [raw]/a.jpg", root / "shoot [raw]/day [1]/b.jpg", root / "shoot r/c.jpg")
+
+    def found(pattern: str) -> list[str]:
+        return sorted(job.input.name for job in plan_jobs([pattern], Path("o"), "").jobs)
+
+    assert found("shoot [raw]/*.jpg") == ["a.jpg"]
+    assert found(str(root / "shoot [raw]/**/*.jpg")) == ["a.jpg", "b.jpg"]
+    assert found("shoot [raw]/day [1]/*.jpg") == ["b.jpg"]
+    assert found("./shoot [r]/*.jpg") == ["c.jpg"], "a pattern where no such folder exists"
+    assert found("sh*/day [1]/*.jpg") == ["b.jpg"], "a name where no such pattern matches"
+    assert found("shoot [raw]/*/") == ["b.jpg"]
 
 
 def test_two_photos_never_become_one_file(root: Path) -> None:

@@ -109,7 +109,7 @@ ODD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "animated GIF named .jpg": ("x.jpg", gif, "not a JPEG, PNG"),
     "animated PNG": ("x.png", lambda path: frames(path, "PNG"), "animated file (3 pictures)"),
     "animated WebP": ("x.webp", lambda path: frames(path, "WEBP"), "animated file (3 pictures)"),
-    "pages": ("x.tif", lambda path: frames(path, "TIFF"), "3 pages"),
+    "pages": ("x.tif", lambda path: frames(path, "TIFF"), "several pages"),
     "floats": ("x.tif", floats, "floating-point"),
     "Lab": (
         "x.tif",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from warp_train.commands.files import is_folder, write_result
-from warp_train.data.decoding import IMAGE_SUFFIXES, BadSample
+from warp_train.data.decoding import BadSample
 from warp_train.export.lcp import LensProfile
 from warp_train.export.lenses import (
     FoundLens,
@@ -21,6 +22,7 @@ from warp_train.export.lenses import (
 )
 from warp_train.export.photo_lens import LeftOut
 from warp_train.inference.straightener import Straightener
+from warp_train.photos.formats import HEIF_SUFFIXES, PHOTO_SUFFIXES, remedy, unread_line
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.progress import Progress
@@ -160,16 +162,28 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 
 def _photos(named: Sequence[Path]) -> list[Path]:
-    """The named files, and the images in the named folders."""
+    """The named files, and the photos in the named folders."""
     photos: list[Path] = []
+    unread: Counter[str] = Counter()
     for path in named:
+        if not path.is_dir():
+            photos.append(path)
+            continue
         try:
-            inside = sorted(path.iterdir()) if path.is_dir() else [path]
+            files = [file for file in sorted(path.iterdir()) if not file.name.startswith(".")]
         except OSError as error:
             raise WarpTrainError(f"{path}: cannot be read ({error.strerror})") from error
-        if path.is_dir():
-            inside = [file for file in inside if file.suffix.lower() in IMAGE_SUFFIXES]
-            if not inside:
-                raise WarpTrainError(f"{path}: no photos in this folder")
+        others = Counter(file.suffix.lower() for file in files if remedy(file.name))
+        inside = [
+            file
+            for file in files
+            if file.suffix.lower() in PHOTO_SUFFIXES + HEIF_SUFFIXES and not remedy(file.name)
+        ]
+        if not inside:
+            reason = f" that can be read: {unread_line(others)}" if others else ""
+            raise WarpTrainError(f"{path}: no photos in this folder{reason}")
         photos += inside
+        unread += others
+    if unread:
+        say(unread_line(unread))
     return photos

@@ -7,18 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import UnidentifiedImageError
 
 from warp_train.data.shards.members import read_member
-from warp_train.photos.pixels import Image
+from warp_train.photos.decoding import check_size, decode, kind_of
+from warp_train.photos.exif import EXIF_HEADER, orientation_of
+from warp_train.photos.formats import PHOTO_SUFFIXES
+from warp_train.photos.pixels import Image, as_image, predictor_view, turned
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
-LEAST_SIDE = 16
+IMAGE_SUFFIXES = PHOTO_SUFFIXES
+"""Of the files in a folder that are images: to train on, and to score."""
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels. As in Pillow, the image's outer edges are at 0 and W."""
 
-_ORIENTATION = 0x0112  # the EXIF tag; below, its values by their effect
-_TURNED = (5, 6, 7, 8)
 _FLIPPED_X = (2, 3, 6, 7)
 _FLIPPED_Y = (3, 4, 7, 8)
 
@@ -46,7 +47,7 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
     """Reads an image as upright uint8 RGB [H, W, 3].
 
     The EXIF orientation is applied. Grey, palette and CMYK become RGB, 16 bits become 8, and alpha
-    is blended over white.
+    is blended over white. HEIC and AVIF are read whole.
 
     Args:
         path: the file; it may be inside a shard of a prepared cache (`shards.members`).
@@ -64,10 +65,10 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
             # Pillow warns of large photos, which are allowed, and raises for decompression bombs.
             warnings.simplefilter("ignore")
             member = read_member(path)
-            with Pillow.open(path if member is None else io.BytesIO(member)) as file:
-                return _read(path, file, (enough, enough_long or enough) if enough else None)
-    except BadSample:
-        raise
+            data = path.read_bytes() if member is None else member
+            return _read(data, (enough, enough_long or enough) if enough else None)
+    except ValueError as error:
+        raise BadSample(path, " ".join(str(error).split())) from error
     except Exception as error:  # decoders raise anything, from struct.error to SyntaxError
         reason = str(error).replace(str(path), "file").splitlines() or [""]
         raise BadSample(path, f"{type(error).__name__}: {reason[0]}") from error
@@ -87,20 +88,32 @@ def decode_pair(
     return bent, straight
 
 
-def _read(path: Path, file: Pillow.Image, enough: tuple[int, int] | None) -> Photo:
+def _read(data: bytes, enough: tuple[int, int] | None) -> Photo:
+    if not data:
+        raise ValueError("the file is empty")
+    kind = kind_of(data)
+    if kind is None or (kind == "jpeg" and enough is not None):
+        try:
+            with Pillow.open(io.BytesIO(data)) as file:
+                return _by_pillow(file, enough)
+        except UnidentifiedImageError:
+            raise ValueError("not a picture of a known format, or damaged") from None
+    stored = decode(data)
+    pixels = predictor_view(turned(stored.pixels, stored.orientation))
+    height, width = pixels.shape[:2]
+    return Photo(pixels, (height, width), (0.0, 0.0, float(width), float(height)))
+
+
+def _by_pillow(file: Pillow.Image, enough: tuple[int, int] | None) -> Photo:
+    """A JPEG at a reduced size, or a file of a format that only Pillow reads."""
     width, height = file.size
-    if min(width, height) < LEAST_SIDE:
-        raise BadSample(
-            path, f"is {width}x{height} px, but each side must have at least {LEAST_SIDE} px"
-        )
+    check_size(width, height)
     if enough is not None:
         file.draft("RGB", enough if height > width else enough[::-1])
     reduction = round(width / file.size[0])
-    orientation = file.getexif().get(_ORIENTATION, 1)
-    ImageOps.exif_transpose(file, in_place=True)  # otherwise it copies even an upright image
-    pixels = _to_rgb(file)
-    turned = orientation in _TURNED
-    full_size = (width, height) if turned else (height, width)
+    orientation = orientation_of(file.info.get("exif", b"").removeprefix(EXIF_HEADER)) or 1
+    pixels = as_image(turned(_to_rgb(file), orientation))
+    full_size = (width, height) if orientation >= 5 else (height, width)
     return Photo(pixels, full_size, _extent(pixels, full_size, reduction, orientation))
 
 

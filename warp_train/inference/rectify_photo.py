@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from warp_train.geometry import jacobian_stats
+from warp_train.inference.photo_change import photo_change
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.inference.rectify_inputs import Job, Record, Settings, failure
 from warp_train.inference.straightener import Look, Straightener, correct
 from warp_train.inference.view import View
+from warp_train.photos.corrected import crop_note, panorama, why_corrected
 from warp_train.photos.encoding import encode_photo
 from warp_train.photos.files import PhotoFile, read_photo
-from warp_train.photos.formats import Crop
+from warp_train.photos.formats import Crop, written_format
 from warp_train.photos.pixels import predictor_view
 from warp_train.runtime.atomic_files import check_free, make_folders, write_atomically
 from warp_train.runtime.errors import WarpTrainError
@@ -42,7 +47,8 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         `params [8]` and `mode_used`, both of the warp that was applied, `safety`, `refused`,
         `expected_error_px` (the mean end-point error that the model expects of its prediction, in
         pixels of the photo), `jacobian` (of the applied warp over the frame, before a crop),
-        `crop`, `resampled`, `warnings`, `model_hash`, `seconds`.
+        `crop`, `resampled`, `warnings`, `model_hash`, `seconds`; and `left_alone`, the reason, if
+        the metadata mark a lens correction that was applied already.
 
     Raises:
         WarpTrainError: the photo cannot be read, corrected as asked, or written. In all three cases
@@ -52,8 +58,13 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
     if job.output is not None:
         _check_output(job, settings)
     photo = read_photo(job.input)
+    if (reason := panorama(photo.metadata)) is not None:
+        raise WarpTrainError(f"{job.input}: {reason}")
     height, width = photo.pixels.shape[:2]
-    look = straightener.look(predictor_view(photo.pixels))
+    corrected = None if settings.even_if_corrected else why_corrected(photo.metadata)
+    look = straightener.look(predictor_view(photo.pixels), leave_alone=corrected)
+    if corrected is None and (note := crop_note(photo.metadata)) is not None:
+        photo = replace(photo, warnings=(note, *photo.warnings))
     record = {
         "input": str(job.input),
         "output": None,
@@ -65,6 +76,8 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         "warnings": list(photo.warnings),
         "model_hash": straightener.model_hash,
     }
+    if corrected is not None:
+        record["left_alone"] = corrected
     if job.output is not None:
         record |= _write(photo, job, job.output, look.chosen.warp, settings)
     return {**record, "seconds": round(time.perf_counter() - started, 3)}
@@ -107,7 +120,7 @@ def _jacobian(warp: PhotoWarp, height: int, width: int) -> dict[str, float]:
 
 def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: Settings) -> Record:
     """Writes the corrected photo; returns its part of the record."""
-    kind = settings.format or photo.format
+    kind = settings.format or written_format(photo.format)
     lost: list[str] = []
     try:
         corrected = correct(photo.pixels, warp, settings.crop, settings.interpolation)
@@ -115,9 +128,11 @@ def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: 
         if copied:  # compressing a JPEG again would change it
             data = job.input.read_bytes()
         else:
-            data, lost = encode_photo(photo, corrected.pixels, kind, settings.quality)
+            change = photo_change(warp, corrected.view)
+            data, lost = encode_photo(photo, corrected.pixels, kind, settings.quality, change)
         make_folders(output.parent, settings.out)
         write_atomically(output, data, overwrite=settings.overwrite, process=os.getpid())
+        _keep_attributes(job.input, output, times=settings.keep_times)
     except ValueError as error:
         raise WarpTrainError(f"{job.input}: {error}") from error
     except OSError as error:
@@ -128,6 +143,18 @@ def _write(photo: PhotoFile, job: Job, output: Path, warp: PhotoWarp, settings: 
         "resampled": corrected.resampled,
         "warnings": [] if copied else [*photo.warnings, *lost],
     }
+
+
+def _keep_attributes(source: Path, output: Path, *, times: bool) -> None:
+    """Gives the result the permissions of its photo and, if asked, its times of access and change.
+
+    A file system without permissions refuses them; the photo is whole all the same.
+    """
+    found = source.stat()
+    with contextlib.suppress(OSError):
+        output.chmod(stat.S_IMODE(found.st_mode) & 0o777)
+        if times:
+            os.utime(output, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _crop_record(crop: Crop, view: View) -> Record:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from warp_train.geometry import percent_to_px
-from warp_train.inference.fallback import Mode, SafeWarp, choose_warp
+from warp_train.inference.fallback import Mode, SafeWarp, choose_warp, unchanged
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.predictor import Predictor, load_predictor
 from warp_train.inference.resample import resample
@@ -96,18 +96,25 @@ class Straightener:
         """16 hex digits that identify the weights."""
         return self.predictor.model_hash
 
-    def look(self, photo: Image, *, lens_only: bool = False) -> Look:
+    def look(
+        self, photo: Image, *, lens_only: bool = False, leave_alone: str | None = None
+    ) -> Look:
         """Predicts the warp of a photo and checks it, without resampling the photo.
 
         Args:
             photo: upright RGB uint8 [H, W, 3].
             lens_only: leave out the residual, for programs that can apply a lens only.
+            leave_alone: a reason to choose no warp, whatever the prediction.
         """
         height, width = photo.shape[:2]
         predicted = self.predictor.predict(photo)
         if lens_only:
             predicted = replace(predicted, residual=None)
-        return Look(height, width, predicted, choose_warp(predicted, height, width))
+        if leave_alone is not None:
+            chosen = unchanged(height, width, leave_alone)
+        else:
+            chosen = choose_warp(predicted, height, width)
+        return Look(height, width, predicted, chosen)
 
     def straighten(
         self, rgb: Pixels, *, crop: Crop = "fill", interpolation: Interpolation = "bicubic"

@@ -16,6 +16,8 @@ Image = NDArray[np.uint8]
 
 LEAST_SIDE = 16
 """Shortest side of a photo, in pixels."""
+MOST_PIXELS = 2**29
+"""Most pixels of a photo: a larger file is a mistake or a decompression bomb."""
 
 _TURNS: dict[int, tuple[int | None, int | None]] = {
     2: (None, 1),

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.photos.metadata import XMP_KEYWORD, Metadata
+from warp_train.photos.metadata import Metadata
+from warp_train.photos.png_chunks import SIGNATURE, XMP_KEYWORD, png_chunk, raw_profile
 
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _BAND = 128
@@ -24,19 +25,13 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.uint16], metadata: Metadat
     header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPE[channels], 0, 0, 0)
     chunks = [(b"IHDR", header), *_metadata_chunks(metadata)]
     chunks += [(b"IDAT", part) for part in _compressed(pixels)]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in (*chunks, (b"IEND", b"")))
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(kind + content)
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+    return SIGNATURE + b"".join(png_chunk(*chunk) for chunk in (*chunks, (b"IEND", b"")))
 
 
 def _metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if metadata.icc:
         yield b"iCCP", b"icc\x00\x00" + zlib.compress(metadata.icc)
-    replaced = (b"sRGB",) if metadata.icc else ()  # the PNG standard forbids sRGB beside iCCP
-    yield from (chunk for chunk in metadata.png_chunks if chunk[0] not in replaced)
+    yield from metadata.png_chunks
     if metadata.dpi is not None:
         per_metre = (round(value / _INCH) for value in metadata.dpi)
         yield b"pHYs", struct.pack(">IIB", *per_metre, 1)
@@ -44,6 +39,8 @@ def _metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
         yield b"eXIf", metadata.exif
     if metadata.xmp:
         yield b"iTXt", XMP_KEYWORD + b"\x00\x00\x00\x00\x00" + metadata.xmp
+    if metadata.photoshop:
+        yield raw_profile(b"iptc", metadata.photoshop)
 
 
 def _compressed(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Iterator[bytes]:

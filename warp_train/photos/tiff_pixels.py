@@ -1,83 +1,159 @@
-"""Accepts the kinds of TIFF that photos are stored in, and refuses all others."""
+"""The pixels of a TIFF as they are stored; kinds that photos are not stored in are refused."""
 
 from __future__ import annotations
 
+import io
+import logging
 from typing import Any
 
+import numpy as np
+import tifffile
 from PIL import Image as Pillow
 
+from warp_train.photos.exif import ORIENTATION
+from warp_train.photos.ifd import open_block, packed
+from warp_train.photos.pixels import MOST_PIXELS, Pixels
+
 _PHOTOMETRIC = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
-_UNASSOCIATED = 2
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
+_PREMULTIPLIED, _ALPHA = 1, 2
+_JPEG = (6, 7)
+_MOST_PAGES = 1000
+_UNUSED = "a channel that is neither colour nor transparency was left out"
+_RAW = "a camera's raw file or a preview: convert it to an ordinary TIFF first"
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a damaged file is reported by its name
 
 
-def tiff_bits(image: Pillow.Image) -> int:
-    """Bits per channel of a TIFF; 0 for another format."""
-    return max(_values(image, 258, (1,))) if image.format == "TIFF" else 0
-
-
-def unused_channels(image: Pillow.Image) -> bool:
-    """Whether a TIFF has extra channels that are neither colour nor transparency."""
-    return any(kind not in (1, _UNASSOCIATED) for kind in _values(image, 338, ()))
-
-
-def refuse_odd_tiff(image: Pillow.Image, size: int) -> list[str]:
-    """Raises ValueError if a TIFF of `size` bytes cannot be corrected.
+def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
+    """The first page as stored, and warnings on what was left out.
 
     Returns:
-        Warnings on pages that are left out.
+        [H, W, C] uint8 or uint16, C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; or an image
+        of CMYK.
+
+    Raises:
+        ValueError: the page cannot be corrected, or it is damaged or too large.
     """
-    tags = _tags(image)
-    if 50706 in tags or int(tags.get(254, 0)) & 1:
-        raise ValueError("a camera's raw file or a preview: convert it to an ordinary TIFF first")
-    colours, bits = int(tags.get(262, 1)), set(_values(image, 258, (1,)))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        if not len(file.pages):
+            raise ValueError("truncated or damaged (it has no page)")
+        page = file.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        if page.imagewidth * page.imagelength > MOST_PIXELS:
+            size = f"{page.imagewidth}x{page.imagelength} px"
+            raise ValueError(f"{size}; at most {MOST_PIXELS // 10**6} megapixels are allowed")
+        _refuse_odd(page, len(data))
+        notes = _further_pages(data)
+        colours = int(page.photometric)
+        if colours == 6 and int(page.compression) not in _JPEG:
+            return _by_pillow(data), notes
+        stored = _decoded(page)
+        if colours == 3:
+            return _with_palette(stored, page), notes
+    if colours == 5:
+        notes += [_UNUSED] if stored.shape[2] > 4 else []
+        return Pillow.fromarray(np.ascontiguousarray(255 - stored[..., :4]), "CMYK"), notes
+    return _with_alpha(stored, colours, tuple(map(int, page.extrasamples)), notes), notes
+
+
+def _refuse_odd(page: Any, size: int) -> None:
+    tags = page.tags
+    if 50706 in tags or (int(page.subfiletype or 0)) & 1:
+        raise ValueError(_RAW)
+    colours = int(page.photometric)
+    if colours in (32803, 34892):
+        raise ValueError(_RAW)
     if colours not in _PHOTOMETRIC:
         raise ValueError(f"its colour space (photometric {colours}) cannot be corrected")
-    if any(kind not in (1, 4) for kind in _values(image, 339, (1,))):
-        raise ValueError("floating-point or signed samples cannot be corrected")
+    if int(page.sampleformat) not in (1, 4):
+        kind = {2: "signed", 3: "floating-point"}.get(int(page.sampleformat), "complex")
+        raise ValueError(
+            f"{kind} samples cannot be corrected: save it with 16 bits a channel first"
+        )
+    listed = tags.valueof(258, default=1)
+    bits = set(listed if isinstance(listed, tuple) else (listed,))
     if len(bits) > 1 or not bits <= {1, 2, 4, 8, 16}:
         raise ValueError(f"{'/'.join(map(str, sorted(bits)))} bits a channel cannot be corrected")
-    _refuse_odd_sixteen(image, colours, bits)
-    _refuse_truncated(image, size)
-    return _further_pages(image)
-
-
-def _refuse_odd_sixteen(image: Pillow.Image, colours: int, bits: set[int]) -> None:
-    if bits != {16}:
-        return
-    if colours not in (0, 1, 2):
+    if bits == {16} and colours not in (0, 1, 2):
         raise ValueError(f"16-bit {_PHOTOMETRIC[colours]} cannot be corrected")
-    if 1 in _values(image, 338, ()):
-        raise ValueError("16-bit pixels with premultiplied alpha cannot be corrected")
-    if colours == 0:
-        raise ValueError("16-bit grey in which zero is white cannot be corrected")
+    ends = zip(page.dataoffsets, page.databytecounts, strict=False)
+    if any(start + length > size for start, length in ends):
+        raise ValueError("truncated")
+    if page.samplesperpixel < _COLOURS[colours]:
+        raise ValueError("damaged (it has too few channels)")
 
 
-def _refuse_truncated(image: Pillow.Image, size: int) -> None:
-    for offsets, counts in ((273, 279), (324, 325)):
-        ends = zip(_values(image, offsets, ()), _values(image, counts, ()), strict=False)
-        if any(start + length > size for start, length in ends):
-            raise ValueError("truncated")
-
-
-def _further_pages(image: Pillow.Image) -> list[str]:
+def _further_pages(data: bytes) -> list[str]:
     """Checks the pages after the first: reduced copies are left out, others raise ValueError."""
-    pages = getattr(image, "n_frames", 1)
-    try:
-        for page in range(1, pages):
-            image.seek(page)
-            if not int(_tags(image).get(254, 0)) & 1:
-                raise ValueError(
-                    f"the file contains {pages} pages: split it into one file per page"
-                )
-    finally:
-        image.seek(0)
-    return ["the reduced copy of the photo in the file was left out"] if pages > 1 else []
+    block = open_block(data)
+    places = [block.first]
+    while places[-1] and len(places) <= _MOST_PAGES:
+        try:
+            directory = block.directory(places[-1])
+        except ValueError:
+            raise ValueError("truncated or damaged (a page is missing)") from None
+        if len(places) > 1 and not (block.number(directory, 254) or 0) & 1:
+            raise ValueError("the file contains several pages: split it into one file per page")
+        if directory.next in places:
+            break
+        places.append(directory.next)
+    return ["the reduced copy of the photo in the file was left out"] if len(places) > 2 else []
 
 
-def _tags(image: Pillow.Image) -> Any:
-    return getattr(image, "tag_v2", {})
+def _decoded(page: Any) -> Pixels:
+    """[H, W, samples] as stored, whatever the planes and the compression."""
+    pixels = np.asarray(page.asarray())
+    shape = (page.imagelength, page.imagewidth)
+    if int(page.planarconfig) == 2 and page.samplesperpixel > 1:
+        pixels = np.moveaxis(pixels.reshape(-1, *shape), 0, -1)
+    pixels = pixels.reshape(*shape, -1)
+    bits = int(page.bitspersample)
+    if bits < 8 and int(page.photometric) != 3:
+        pixels = pixels.astype(np.uint8) * (255 // (2**bits - 1))
+    return np.ascontiguousarray(pixels, np.uint16 if bits == 16 else np.uint8)
 
 
-def _values(image: Pillow.Image, tag: int, default: tuple[int, ...]) -> tuple[int, ...]:
-    value = _tags(image).get(tag, default)
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+def _with_palette(stored: Pixels, page: Any) -> Pixels:
+    table = np.asarray(page.colormap)
+    if table.max() > 255:  # some programs store 8 bits instead of 16
+        table = table >> 8
+    index = np.minimum(stored[..., 0], table.shape[1] - 1)
+    return np.ascontiguousarray(np.moveaxis(table[:, index], 0, -1).astype(np.uint8))
+
+
+def _with_alpha(stored: Pixels, colours: int, extra: tuple[int, ...], notes: list[str]) -> Pixels:
+    count = _COLOURS[colours]
+    pixels = stored[..., :count]
+    if colours == 0:
+        pixels = np.iinfo(stored.dtype).max - pixels
+    alpha = next((n for n, kind in enumerate(extra) if kind in (_PREMULTIPLIED, _ALPHA)), None)
+    if stored.shape[2] > count + (alpha is not None):
+        notes.append(_UNUSED)
+    if alpha is None or count + alpha >= stored.shape[2]:
+        return np.ascontiguousarray(pixels)
+    opacity = stored[..., count + alpha, None]
+    if extra[alpha] == _PREMULTIPLIED:
+        pixels = _divided(pixels, opacity)
+    return np.concatenate((pixels, opacity), axis=2)
+
+
+def _divided(pixels: Pixels, opacity: Pixels) -> Pixels:
+    """Premultiplied colours divided by their alpha; black where nothing is opaque."""
+    most = int(np.iinfo(pixels.dtype).max)
+    divisor = np.maximum(opacity, 1).astype(np.uint32)
+    whole = (pixels.astype(np.uint32) * most + divisor // 2) // divisor
+    return np.where(opacity > 0, np.minimum(whole, most), 0).astype(pixels.dtype)
+
+
+def _by_pillow(data: bytes) -> Pixels:
+    """Subsampled YCbCr, by libtiff, which would apply an orientation: it is hidden from it."""
+    block = open_block(data)
+    entry = block.directory(block.first).entries.get(ORIENTATION)
+    patched = bytearray(data)
+    if entry is not None:
+        patched[entry.at : entry.at + len(entry.value)] = packed(
+            block.order, entry.kind, [1] * entry.count
+        )
+    with Pillow.open(io.BytesIO(patched), formats=("TIFF",)) as image:
+        return np.array(image.convert("RGB"))

@@ -25,12 +25,16 @@ examples:
   warp-train rectify outputs/runs/quickstart a.jpg b.tif 'shoot/**/*.png' --out corrected
   warp-train rectify some/checkpoint photos/ --out corrected --crop max --interpolation lanczos
   warp-train rectify some/checkpoint raw.tif --out web --format jpeg --quality 90 --suffix _web
+  warp-train rectify some/checkpoint phone/ --out corrected --format tiff --keep-times
   warp-train rectify some/checkpoint photos/ --out numbers --params-only
 
-Folders are searched recursively, and their tree is kept below DIR. An existing file is never
-replaced without --overwrite. DIR/rectify.jsonl gets one line per photo: the lens, the correction
-that was applied and why, or the error. EXIF, colour profile, XMP and bit depth are kept; what a
-format cannot store is listed in the photo's line under "warnings".
+Reads JPEG, PNG, TIFF, WebP and BMP, and HEIC and AVIF after pip install 'warp_train[heic]'. HEIC
+and AVIF become JPEG, unless --format names another format. Folders are searched recursively, but
+not hidden ones and those of thumbnails, and their tree is kept below DIR. Pictures that cannot be
+read, such as camera raws, are counted in the last line. An existing file is never replaced without
+--overwrite. DIR/rectify.jsonl gets one line per photo: the lens, the correction that was applied
+and why, or the error. EXIF, colour profile, XMP and bit depth are kept; what a format cannot store
+is listed in the photo's line under "warnings".
 
 crop:
   fill  zoom in about the centre until no area is blank; the size stays the same
@@ -58,6 +62,17 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="replace existing files (default: report them as errors)",
     )
     parser.add_argument(
+        "--keep-times",
+        action="store_true",
+        help="give the corrected photos the modification times of the originals",
+    )
+    parser.add_argument(
+        "--even-if-corrected",
+        action="store_true",
+        help="correct photos also if their metadata mark a lens correction that was applied "
+        "already (default: leave them alone)",
+    )
+    parser.add_argument(
         "--params-only", action="store_true", help="write DIR/rectify.jsonl only, no pictures"
     )
     add_workers(parser, WorkerRule(least=1, most=64, most_by_default=_MOST_DEFAULT_WORKERS))
@@ -80,7 +95,7 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("jpeg", "png", "tiff", "webp"),
-        help="format of the corrected photos (default: that of each input)",
+        help="format of the corrected photos (default: that of each input; JPEG for HEIC and AVIF)",
     )
     parser.add_argument(
         "--quality",

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch.utils.data import Dataset
 from warp_train.data.decoding import IMAGE_SUFFIXES, BadSample
 from warp_train.data.samples import Sample, SampleKey
 from warp_train.data.splits import held_out
+from warp_train.photos.folders import is_skipped_folder
+from warp_train.photos.formats import remedy, unread_line
+from warp_train.runtime.console import rank, say
 from warp_train.runtime.errors import WarpTrainError
 
 _MOST_TRIES = 64
@@ -64,7 +68,9 @@ class FileSource(Dataset[Sample], ABC, Generic[AnyItem]):
 
 
 def list_images(root: Path, key: str) -> list[Path]:
-    """All image files under a folder, without hidden ones, sorted by path.
+    """All image files under a folder, without hidden ones and thumbnails, sorted by path.
+
+    Pictures of other formats are counted in a line on standard error.
 
     Raises WarpTrainError, which names the recipe's `key`, if `root` is not a folder or contains no
     images.
@@ -72,14 +78,21 @@ def list_images(root: Path, key: str) -> list[Path]:
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise WarpTrainError(f"{key}: {root} {problem}")
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    files = [path for path in root.rglob("*") if not _is_passed_over(path, root)]
+    found = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    others = Counter(path.suffix.lower() for path in files if remedy(path.name, training=True))
+    unread = unread_line(others, training=True)
     if not found:
-        raise WarpTrainError(f"{key}: {root} contains no images ({', '.join(IMAGE_SUFFIXES)})")
+        problem = f"contains no images ({unread or ', '.join(IMAGE_SUFFIXES)})"
+        raise WarpTrainError(f"{key}: {root} {problem}")
+    if unread and rank() == 0:
+        say(f"{key}: {root}: {unread}")
     return found
+
+
+def _is_passed_over(path: Path, root: Path) -> bool:
+    folders = path.relative_to(root).parts[:-1]
+    return path.name.startswith(".") or any(map(is_skipped_folder, folders))
 
 
 def split_items(
