@@ -1,10 +1,10 @@
 """`export --to lensfun`: lensfun itself, with the entry loaded, corrects as the lens does."""
 
+import io
 import itertools
 import json
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,16 @@ import lensfunpy
 import numpy as np
 import pytest
 import torch
-from data_helpers import textured
-from PIL import ExifTags
-from PIL import Image as Pillow
+from export_helpers import BARREL, CAMERA, REAL, Lens, camera_tags, photo_of, photo_with
 
 from warp_train.cli import main
-from warp_train.export.camera_exif import CameraExif, NoCamera, read_camera
-from warp_train.export.lensfun import PhotoLens, lensfun_database
+from warp_train.export.lensfun import lensfun_database
 from warp_train.export.lensfun_fit import fit_lensfun, frame_corner, radial_curve
+from warp_train.export.photo_lens import PhotoLens
 from warp_train.geometry import IDENTITY_PARAMS, apply_lens, half_diagonal
 from warp_train.inference.fallback import moved_px
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, TrainedOn, save_pretrained
-
-Lens = tuple[float, ...]
-CAMERA = CameraExif("Canon", "Canon EOS 5D Mark II", "Acme", "Acme 24-50mm <Wide> & Co --", 24, 1.0)
-BARREL: Lens = (-0.115, 0.045, -0.011, 0.0, 0.0, 0.0, 0.0, 0.955)
-REAL: dict[str, Lens] = {
-    "barrel": BARREL,
-    "weak barrel": (-0.03, 0.004, 0.001, 0.0, 0.0, 0.0, 0.0, 0.99),
-    "pincushion": (0.05, -0.012, 0.002, 0.0, 0.0, 0.0, 0.0, 1.04),
-    "moustache": (-0.12, 0.11, -0.03, 0.0, 0.0, 0.0, 0.0, 0.98),
-    "none": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
-}
-
-
-def photo_of(params: Lens, height: int = 2000, width: int = 3000, **changes: Any) -> PhotoLens:
-    camera = CameraExif(**{**vars(CAMERA), **changes})
-    return PhotoLens(Path("photo.jpg"), height, width, params, camera)
 
 
 def entry(photos: list[PhotoLens], **options: Any) -> str:
@@ -126,20 +108,17 @@ def test_lensfun_finds_a_lens_without_a_name_by_its_camera() -> None:
     assert [lens.model for lens in lenses] == ["Acme X-1 & compatibles (Standard)"]
 
 
-def test_photos_are_grouped_by_camera_lens_and_focal_length() -> None:
-    photos = [
-        photo_of(REAL[name], focal=focal, lens=lens, camera=camera)
-        for name, (focal, lens, camera) in zip(
-            itertools.cycle(REAL),
-            itertools.product((18.0, 55.0), ("A", "B"), ("one", "two")),
-            strict=False,
-        )
-    ]
-    root = ET.fromstring(entry(photos))
-    assert len(root.findall("lens")) == 4
-    for lens in root.findall("lens"):
+def test_one_lens_on_several_cameras_is_one_entry() -> None:
+    """Of two entries with the same name, range and crop factor, lensfun keeps the last."""
+    shots = itertools.product((18.0, 55.0), ("A", "B"), ("one", "two"))
+    photos = [photo_of(BARREL, focal=f, lens=lens, camera=camera) for f, lens, camera in shots]
+    xml = entry(photos)
+    for lens in ET.fromstring(xml).findall("lens"):
         terms = lens.findall("calibration/distortion")
         assert [term.get("focal") for term in terms] == ["18", "55"]
+    assert xml.count("mm: 2 photos") == 4
+    database = lensfunpy.Database(xml=xml, load_common=False, load_bundled=False)
+    assert [lens.model for lens in database.lenses] == ["A", "B"]
 
 
 def test_the_median_of_the_photos_withstands_a_few_wrong_ones() -> None:
@@ -149,10 +128,13 @@ def test_the_median_of_the_photos_withstands_a_few_wrong_ones() -> None:
         for _ in range(12)
     ]
     wrong = [(0.4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.3), (-0.3, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.8)]
-    xml = entry([photo_of(lens) for lens in [*lenses, *wrong]])
+    made = lensfun_database([photo_of(lens) for lens in [*lenses, *wrong]])
+    xml = made.xml
+    assert xml is not None
+    assert len(made.left_out) == len(wrong)
     read, pixels = lensfun_reads(xml, 24, 1.0, 2000, 3000)
     assert differences(BARREL, read, pixels, 2000, 3000)[0] < 3
-    assert "14 photos" in xml
+    assert "12 photos" in xml
 
 
 def test_what_the_fit_says_of_itself() -> None:
@@ -188,95 +170,15 @@ def test_photos_that_cannot_go_in_are_left_out_with_a_reason() -> None:
     assert made.xml is not None
     reasons = [reason for _, reason in made.left_out]
     assert reasons == [
-        "its aspect is 1.00:1, but most photos of its lens have 1.50:1",
         "its lens folds inside the photo",
+        "its aspect is 1.00:1, but most photos of its lens have 1.50:1",
     ]
-    unknown = lensfun_database([photo_of(BARREL, crop_factor=None)])
+    photo = photo_of(BARREL, crop_factor=None, camera="Canon EOS 12345")
+    unknown = lensfun_database([photo])
     assert unknown.xml is None
     assert unknown.left_out[0][1].endswith("photos: give the crop factor")
-    given = entry([photo_of(BARREL, crop_factor=None)], crop_factor=1.53)
+    given = entry([photo], crop_factor=1.53)
     assert "<cropfactor>1.53</cropfactor>" in given
-
-
-Write = Callable[[Pillow.Exif], None]
-
-
-def photo_with(path: Path, write: Write) -> Path:
-    exif = Pillow.Exif()
-    write(exif)
-    Pillow.fromarray(textured(64, 96)).save(path, exif=exif)
-    return path
-
-
-def _camera(exif: Pillow.Exif, **tags: Any) -> None:
-    exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "NIKON CORPORATION", "NIKON D7000"
-    inside = exif.get_ifd(ExifTags.IFD.Exif)
-    for name, value in {"FocalLength": 18.0, "LensModel": "18-55mm \x07\nVR", **tags}.items():
-        inside[getattr(ExifTags.Base, name)] = value
-
-
-@pytest.mark.parametrize(
-    ("tags", "crop"),
-    [
-        ({"FocalLengthIn35mmFilm": 27}, 1.5),
-        ({}, None),
-        ({"FocalLengthIn35mmFilm": 0}, None),
-        (_pitch := {"ExifImageWidth": 4928, "ExifImageHeight": 3264}, None),
-        (
-            _sensor := {
-                **_pitch,
-                "FocalPlaneXResolution": 4928 / 23.6,  # px/mm of 23.6 × 15.6 mm
-                "FocalPlaneYResolution": 3264 / 15.6,
-                "FocalPlaneResolutionUnit": 4,
-            },
-            1.529,
-        ),
-        ({**_sensor, "FocalLengthIn35mmFilm": 27}, 1.529),
-        ({**_sensor, "FocalLengthIn35mmFilm": 54}, 3.0),  # resized: the pitch is wrong
-    ],
-)
-def test_the_crop_factor_of_a_photo(
-    tmp_path: Path, tags: dict[str, Any], crop: float | None
-) -> None:
-    camera = read_camera(photo_with(tmp_path / "p.jpg", lambda exif: _camera(exif, **tags)))
-    assert camera.lens == "18-55mm VR"
-    assert camera.lens_maker == camera.maker == "NIKON CORPORATION"
-    assert camera.focal == 18
-    if crop is None:
-        assert camera.crop_factor is None
-    else:
-        assert camera.crop_factor == pytest.approx(crop, abs=0.002)
-
-
-@pytest.mark.parametrize(
-    ("write", "said"),
-    [
-        (lambda exif: None, "no EXIF"),
-        (lambda exif: _camera(exif, FocalLength=0.0), "no focal length"),
-        (lambda exif: exif.update({ExifTags.Base.Make: "x"}), "no camera model"),
-    ],
-)
-def test_photos_that_do_not_say_what_took_them(tmp_path: Path, write: Write, said: str) -> None:
-    with pytest.raises(NoCamera, match=said):
-        read_camera(photo_with(tmp_path / "p.jpg", write))
-
-
-def test_exif_that_is_damaged_is_a_reason(tmp_path: Path) -> None:
-    path = photo_with(tmp_path / "p.jpg", lambda exif: _camera(exif, FocalLengthIn35mmFilm=27))
-    whole = path.read_bytes()
-    start = whole.index(b"Exif\0\0") + 6
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        broken = bytearray(whole)
-        for place in rng.integers(start, start + 200, 4):
-            broken[place] = rng.integers(256)
-        path.write_bytes(broken)
-        try:
-            camera = read_camera(path)
-        except NoCamera:
-            continue
-        assert camera.lens.isprintable()
-        assert camera.focal > 0
 
 
 @pytest.mark.parametrize("share", [0.8, 1.2])
@@ -296,7 +198,7 @@ def test_a_lens_with_a_large_expected_error_is_not_exported(
         head.uncertainty.out.bias.fill_(math.log(share * moved * 100 / half_diagonal(64, 96)))
     save_pretrained(model, tmp_path / "model")
     tags = {"FocalLengthIn35mmFilm": 27}
-    photo = photo_with(tmp_path / "p.jpg", lambda exif: _camera(exif, **tags))
+    photo = photo_with(tmp_path / "p.jpg", lambda exif: camera_tags(exif, **tags))
     arguments = ["export", str(tmp_path / "model"), str(photo), "--to"]
     assert main([*arguments, "opencv"]) == 0
     printed, reported = capsys.readouterr()
@@ -305,7 +207,8 @@ def test_a_lens_with_a_large_expected_error_is_not_exported(
     database, left_out = capsys.readouterr()
     if share < 1:
         assert (row["mode_used"], row["warnings"], reported) == ("lens", [], "")
-        assert (code, left_out) == (0, "")
+        assert code == 0
+        assert left_out == "warp-train: 1 photo in 1 lens, 0 left out, 0 not readable\n"
         assert "<distortion" in database
         return
     assert row["mode_used"] == "unchanged"
@@ -328,14 +231,15 @@ def test_the_command_writes_a_database_that_lensfun_loads(
     photos.mkdir()
     for number, focal in enumerate((18.0, 18.0, 55.0)):
         tags = {"FocalLength": focal, "FocalLengthIn35mmFilm": round(focal * 1.5)}
-        photo_with(photos / f"{number}.jpg", lambda exif, tags=tags: _camera(exif, **tags))  # type: ignore[misc]
+        photo_with(photos / f"{number}.jpg", lambda exif, tags=tags: camera_tags(exif, **tags))  # type: ignore[misc]
     photo_with(photos / "none.jpg", lambda exif: None)
     out = tmp_path / "lens.xml"
     arguments = ["export", str(tmp_path / "model"), str(photos), "--to", "lensfun"]
     assert main([*arguments, "--out", str(out)]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
+    assert len(said) == 2
     assert said[0].endswith("none.jpg: left out: no EXIF")
+    assert said[1] == "warp-train: 3 photos in 1 lens, 1 left out, 0 not readable"
     assert main(arguments) == 0
     assert capsys.readouterr().out == out.read_text(encoding="utf-8")
     database = lensfunpy.Database(paths=[str(out)], load_common=False, load_bundled=False)
@@ -345,3 +249,34 @@ def test_the_command_writes_a_database_that_lensfun_loads(
     assert "<cropfactor>1.53</cropfactor>" in capsys.readouterr().out
     assert main([*arguments[:2], str(photos / "none.jpg"), *arguments[3:]]) == 1
     assert "no photo is left to make a lensfun entry from" in capsys.readouterr().err
+
+
+def test_the_command_names_the_lens_of_an_old_body(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = TrainedOn(stage="stage1_param_only", size=(64, 96))
+    model = HybridModel(residual_enabled=False, trained_on=trained)
+    torch.nn.init.normal_(model.parametric_head.votes.weight, std=0.02)
+    save_pretrained(model, tmp_path / "model")
+    tags = {"LensModel": "----", "FocalLengthIn35mmFilm": 27}
+    for number in range(2):
+        photo_with(tmp_path / "in" / f"{number}.jpg", lambda exif: camera_tags(exif, **tags))
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"no photo")
+    arguments = ["export", str(tmp_path / "model"), str(tmp_path / "in"), "--to", "lensfun"]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4
+    assert said[1].endswith(
+        "0.jpg: left out: its EXIF identifies no lens, and NIKON D7000 takes several: "
+        "give the name of the lens"
+    )
+    assert said[3].endswith("make a lensfun entry from (2 left out, 1 not readable)")
+    ascii_terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", ascii_terminal)
+    assert main([*arguments, "--lens", "Nikkor Ü 18mm"]) == 1  # one photo is not readable
+    ascii_terminal.seek(0)
+    written = ascii_terminal.buffer.read().decode()
+    database = lensfunpy.Database(xml=written, load_common=False, load_bundled=False)
+    assert [lens.model for lens in database.lenses] == ["Nikkor Ü 18mm"]
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "warp-train: 2 photos in 1 lens, 0 left out, 1 not readable"

@@ -127,6 +127,7 @@ def test_a_refused_lens_is_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("arguments", "code", "said"),
     [
         (["--to", "opencv", "--mount", "Sony E"], 2, "--mount goes with --to lensfun"),
+        (["--to", "opencv", "--lens", "X 24mm"], 2, "--lens goes with --to lensfun"),
         (["--to", "opencv", "--crop-factor", "2"], 2, "--crop-factor goes with --to lensfun"),
         (["--to", "lensfun", "--crop-factor", "nan"], 2, "expected a number from 0.1 to 50"),
         (["--to", "hugin"], 2, "invalid choice: 'hugin'"),

@@ -9,9 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from warp_train.commands.files import write_result
+from warp_train.commands.files import is_folder, write_result
 from warp_train.data.decoding import BadSample
-from warp_train.export.lenses import FoundLens, find_lens, lensfun_entry, opencv_row
+from warp_train.export.lcp import LensProfile
+from warp_train.export.lenses import (
+    FoundLens,
+    camera_names,
+    find_lens,
+    lcp_profiles,
+    lensfun_entry,
+    opencv_row,
+)
+from warp_train.export.photo_lens import LeftOut
 from warp_train.inference.straightener import Straightener
 from warp_train.photos.formats import HEIF_SUFFIXES, PHOTO_SUFFIXES, remedy, unread_line
 from warp_train.runtime.console import say
@@ -22,13 +31,15 @@ from warp_train.runtime.progress import Progress
 def run(arguments: argparse.Namespace) -> int:
     """Writes the lenses; 1 if a photo could not be read."""
     photos = _photos(arguments.photos)
+    if arguments.to == "lcp":
+        _check_one_lens(camera_names(photos, arguments.lens), arguments.out)
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
     with Progress(len(photos), "photo") as progress:
         results = _lenses(straightener, photos, progress)
         if arguments.to == "opencv":
             return _write_opencv(results, arguments.out, progress)
         found = list(results)
-    return _write_lensfun(found, arguments)
+    return (_write_lcp if arguments.to == "lcp" else _write_lensfun)(found, arguments)
 
 
 def _lenses(
@@ -70,17 +81,84 @@ def _write_opencv(
 
 def _write_lensfun(results: Sequence[FoundLens | BadSample], arguments: argparse.Namespace) -> int:
     found = [result for result in results if isinstance(result, FoundLens)]
-    made = lensfun_entry(found, arguments.crop_factor, arguments.mount)
-    for path, reason in made.left_out:
-        say(" ".join(f"{path}: left out: {reason}".split()))
+    unread = len(results) - len(found)
+    made = lensfun_entry(found, arguments.crop_factor, arguments.mount, arguments.lens)
+    _report(made.left_out)
     if made.xml is None:
-        raise WarpTrainError("no photo is left to make a lensfun entry from")
-    if arguments.out is None:
-        sys.stdout.write(made.xml)
-        sys.stdout.flush()
+        raise _nothing_left("lensfun entry", len(made.left_out), unread)
+    _write(made.xml, arguments.out)
+    for note in made.notes:
+        say(note)
+    in_lenses = f"{_count(made.photos, 'photo')} in {_count(made.lenses, 'lens', 'lenses')}"
+    return _finish(in_lenses, len(made.left_out), unread)
+
+
+def _write_lcp(results: Sequence[FoundLens | BadSample], arguments: argparse.Namespace) -> int:
+    """One profile to a file or standard output, or all profiles to a folder."""
+    found = [result for result in results if isinstance(result, FoundLens)]
+    unread = len(results) - len(found)
+    made = lcp_profiles(found, arguments.crop_factor, arguments.lens)
+    _report(made.left_out)
+    if not made.profiles:
+        raise _nothing_left("lens profile", len(made.left_out), unread)
+    _check_one_lens([profile.camera for profile in made.profiles], arguments.out)
+    if arguments.out is not None and is_folder(arguments.out):
+        _write_folder(made.profiles, arguments.out)
     else:
-        write_result("--out", arguments.out, made.xml)
-    return 0 if len(found) == len(results) else 1
+        _write(made.profiles[0].xml, arguments.out)
+    photos = sum(profile.photos for profile in made.profiles)
+    in_profiles = f"{_count(photos, 'photo')} in {_count(len(made.profiles), 'profile')}"
+    return _finish(in_profiles, len(made.left_out), unread)
+
+
+def _check_one_lens(cameras: Sequence[str], out: Path | None) -> None:
+    """WarpTrainError if there are several cameras, lenses or frames, and no folder for them."""
+    if len(cameras) > 1 and (out is None or not is_folder(out)):
+        raise WarpTrainError(
+            f"--out {out or 'is missing'}: a lens profile has one camera, lens and frame, but the "
+            f"photos have {len(cameras)} ({', '.join(cameras)}): name a folder"
+        )
+
+
+def _write_folder(profiles: Sequence[LensProfile], folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WarpTrainError(f"--out {folder}: {error.strerror}") from error
+    for profile in profiles:
+        path = folder / profile.name
+        write_result("--out", path, profile.xml)
+        say(f"{path}: {_count(profile.photos, 'photo')}")
+
+
+def _write(content: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content.encode())  # UTF-8 as it declares, in any locale
+        sys.stdout.buffer.flush()
+    else:
+        write_result("--out", out, content)
+
+
+def _report(left_out: Iterable[LeftOut]) -> None:
+    for path, reason in left_out:
+        say(" ".join(f"{path}: left out: {reason}".split()))
+
+
+def _nothing_left(product: str, left_out: int, unread: int) -> WarpTrainError:
+    return WarpTrainError(
+        f"no photo is left to make a {product} from ({left_out} left out, {unread} not readable)"
+    )
+
+
+def _finish(made: str, left_out: int, unread: int) -> int:
+    """The exit code, after a line with the counts."""
+    say(f"{made}, {left_out} left out, {unread} not readable")
+    return 0 if unread == 0 else 1
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _photos(named: Sequence[Path]) -> list[Path]:

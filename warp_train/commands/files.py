@@ -23,6 +23,12 @@ def check_writable(option: str, path: Path | None) -> None:
         raise WarpTrainError(f"{option} {path}: its folder cannot be written to")
 
 
+def is_folder(path: Path) -> bool:
+    """Whether an output that may be a file or a folder is a folder: one that exists, or a name
+    without a suffix that is free."""
+    return path.is_dir() or (not path.suffix and not path.exists())
+
+
 def write_result(option: str, path: Path, content: str) -> None:
     """Writes a result whole or not at all.
 

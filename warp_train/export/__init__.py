@@ -1,1 +1,1 @@
-"""Exports the lens of a photo in the formats of other programs: OpenCV and lensfun."""
+"""Exports the lens of a photo in the formats of other programs: OpenCV, lensfun and LCP."""

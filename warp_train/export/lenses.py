@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from warp_train.data.decoding import decode_image
 from warp_train.export.camera_exif import NoCamera, read_camera
-from warp_train.export.lensfun import (
-    LeftOut,
-    LensfunExport,
-    PhotoLens,
-    lensfun_database,
-)
+from warp_train.export.lcp import LcpExport, lens_profiles
+from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.opencv import opencv_lens
+from warp_train.export.photo_lens import LeftOut, PhotoLens
 from warp_train.inference.straightener import Look, Straightener
 
 
@@ -59,13 +57,16 @@ def opencv_row(found: FoundLens) -> dict[str, Any]:
     }
 
 
-def lensfun_entry(
-    found: Iterable[FoundLens], crop_factor: float | None = None, mount: str | None = None
-) -> LensfunExport:
-    """A lensfun database of the lenses, see `lensfun_database`.
+def measured_lenses(
+    found: Iterable[FoundLens], lens: str | None = None
+) -> tuple[list[PhotoLens], list[LeftOut]]:
+    """The lenses with their cameras, and the photos that no entry can use, with reasons.
 
     A photo is left out if its EXIF does not name the camera and focal length, or if its lens was
     refused: the weaker lens that replaces it is safe, but it is not a measurement.
+
+    Args:
+        lens: name of the lens of the photos whose EXIF names none.
     """
     lenses: list[PhotoLens] = []
     left_out: list[LeftOut] = []
@@ -78,6 +79,41 @@ def lensfun_entry(
         except NoCamera as error:
             left_out.append((one.path, str(error)))
         else:
-            lenses.append(PhotoLens(one.path, one.look.height, one.look.width, one.params, camera))
+            named = replace(camera, lens=camera.lens or lens or "")
+            lenses.append(PhotoLens(one.path, one.look.height, one.look.width, one.params, named))
+    return lenses, left_out
+
+
+def camera_names(paths: Iterable[Path], lens: str | None = None) -> list[str]:
+    """The cameras with their lenses that the EXIF of photos names, as `camera (lens)`.
+
+    Args:
+        lens: name of the lens of the photos whose EXIF names none.
+    """
+    names = set()
+    for path in paths:
+        with suppress(NoCamera):
+            camera = read_camera(path)
+            names.add(f"{camera.camera} ({camera.lens or lens or 'its lens'})")
+    return sorted(names)
+
+
+def lensfun_entry(
+    found: Iterable[FoundLens],
+    crop_factor: float | None = None,
+    mount: str | None = None,
+    lens: str | None = None,
+) -> LensfunExport:
+    """A lensfun database of the lenses, see `measured_lenses` and `lensfun_database`."""
+    lenses, left_out = measured_lenses(found, lens)
     made = lensfun_database(lenses, crop_factor, mount)
-    return LensfunExport(made.xml, (*left_out, *made.left_out))
+    return replace(made, left_out=(*left_out, *made.left_out))
+
+
+def lcp_profiles(
+    found: Iterable[FoundLens], crop_factor: float | None = None, lens: str | None = None
+) -> LcpExport:
+    """Adobe lens profiles of the lenses, see `measured_lenses` and `lens_profiles`."""
+    lenses, left_out = measured_lenses(found, lens)
+    made = lens_profiles(lenses, crop_factor)
+    return replace(made, left_out=(*left_out, *made.left_out))

@@ -5,40 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 import xml.etree.ElementTree as ET
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from warp_train.export.camera_exif import CameraExif
+from warp_train.export.groups import LensGroup, grouped_photos
 from warp_train.export.lensfun_fit import LensfunFit, fit_lensfun, radial_curve
-
-_ANY_MOUNT = "Generic"  # lensfun's mount that fits every camera with interchangeable lenses
-
-_SAME_ASPECT = 0.015  # relative; small copies are rounded to pixels, and 3:2 and 4:3 differ by 0.12
-
-LeftOut = tuple[Path, str]
-"""A photo that is not in the database, and the reason."""
-
-
-@dataclass(frozen=True)
-class PhotoLens:
-    """The lens of a photo, and the camera that took it."""
-
-    path: Path
-    height: int
-    """Upright, in pixels."""
-    width: int
-    params: tuple[float, ...]
-    """`[8]`, in the order of `PARAM_NAMES`."""
-    camera: CameraExif
-
-    @property
-    def aspect(self) -> float:
-        """Long side over short side, between the outermost pixel centres as in lensfun."""
-        long, short = max(self.height, self.width), min(self.height, self.width)
-        return (long - 1) / (short - 1)
+from warp_train.export.lensfun_installed import (
+    Installed,
+    Place,
+    entry_name,
+    place_of,
+    read_installed,
+    why_unattributed,
+)
+from warp_train.export.photo_lens import LeftOut, PhotoLens, without_refused
 
 
 @dataclass(frozen=True)
@@ -48,110 +28,127 @@ class LensfunExport:
     xml: str | None
     """None if no photo could be used."""
     left_out: tuple[LeftOut, ...]
+    photos: int
+    """Number of photos in the database, and of lenses, as follows."""
+    lenses: int
+    notes: tuple[str, ...] = ()
+    """What a user of the database should know."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A lens, as lensfun identifies it."""
+
+    group: LensGroup
+    model: str
+    place: Place
+    crop: float
 
 
 def lensfun_database(
     photos: Sequence[PhotoLens], crop_factor: float | None = None, mount: str | None = None
 ) -> LensfunExport:
-    """A database with one `<lens>` per camera and lens, and one `<distortion>` per focal length.
+    """A database with one `<lens>` per lens and frame, and one `<distortion>` per focal length.
 
-    Each distortion is fitted to all photos of its focal length.
+    Each distortion is fitted to all photos of its focal length. Photos of one lens on several
+    cameras are of one entry: lensfun would replace the first of two. No entry replaces a camera or
+    a lens of lensfun's own database, which is read if lensfunpy is installed.
 
     Args:
-        crop_factor: of the camera; None uses the median of the values in the photos' EXIF.
-        mount: lensfun's name of the camera's mount. None uses "Generic"; for a lens without a name
-            it uses a new mount, and adds a camera with this mount.
+        crop_factor: of the camera; None uses the median of the values in the photos' EXIF, or that
+            of lensfun's database.
+        mount: lensfun's name of the camera's mount. None uses the camera's own for a fixed lens and
+            for a lens without a name, and "Generic" for others. A camera is added only for a fixed
+            lens that lensfun does not have.
     """
-    root = ET.Element("lensdatabase", version="1")
+    installed = read_installed()
+
+    def why_not(photo: PhotoLens) -> str | None:
+        camera = photo.camera
+        if camera.lens or camera.lens_spec:
+            return None
+        return why_unattributed(camera, installed, mount, crop_factor or camera.crop_factor)
+
     left_out: list[LeftOut] = []
-    for group in _grouped(photos, _lens_of).values():
-        usable, rest = _of_one_shape(group)
-        left_out += rest
-        crop = crop_factor or _median_crop_factor(usable)
-        if crop is None:
-            reason = "no crop factor in the EXIF of this lens's photos: give the crop factor"
-            left_out += [(photo.path, reason) for photo in usable]
-        elif usable:
-            _add_lens(root, usable, crop, mount)
-    if not len(root):
-        return LensfunExport(None, tuple(left_out))
+    known = without_refused(photos, why_not, left_out)
+    groups, rest = grouped_photos(known, crop_factor, per_camera=False)
+    left_out += rest
+    entries = [entry for group in groups if (entry := _entry(group, mount, installed, left_out))]
+    notes = [
+        f"lensfun has {entry.group.lens or entry.group.camera.camera} already: the new entry is "
+        f"called {entry.model}"
+        for entry in entries
+        if installed is not None and entry.model != _plain_name(entry.group)
+    ]
+    return LensfunExport(
+        xml=_document(entries) if entries else None,
+        left_out=tuple(left_out),
+        photos=sum(len(entry.group.photos) for entry in entries),
+        lenses=len(entries),
+        notes=tuple(notes),
+    )
+
+
+def _entry(
+    group: LensGroup, mount: str | None, installed: Installed | None, left_out: list[LeftOut]
+) -> _Entry | None:
+    place = place_of(group.camera, installed, mount, group.crop_factor)
+    crop = group.crop_factor or place.crop_factor
+    if crop is None:
+        reason = "no crop factor in the EXIF of this lens's photos: give the crop factor"
+        left_out += [(photo.path, reason) for photo in group.photos]
+        return None
+    model = entry_name(group.camera.lens_maker, _plain_name(group), installed)
+    return _Entry(group, model, place, crop)
+
+
+def _plain_name(group: LensGroup) -> str:
+    return group.lens or f"{group.camera.camera} & compatibles (Standard)"
+
+
+def _document(entries: Iterable[_Entry]) -> str:
+    root = ET.Element("lensdatabase", version="1")
+    new_cameras = {
+        entry.place.mount: entry for entry in reversed(list(entries)) if entry.place.is_new
+    }
+    for entry in new_cameras.values():
+        _add_camera(root, entry)
+    for entry in entries:
+        _add_lens(root, entry)
     ET.indent(root)
-    text = ET.tostring(root, encoding="unicode")
-    return LensfunExport(f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n', tuple(left_out))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _lens_of(photo: PhotoLens) -> tuple[str, ...]:
-    camera = photo.camera
-    return camera.maker, camera.camera, camera.lens_maker, camera.lens
+def _add_camera(root: ET.Element, entry: _Entry) -> None:
+    camera = entry.group.camera
+    _add_texts(
+        ET.SubElement(root, "camera"),
+        maker=camera.maker,
+        model=camera.camera,
+        mount=entry.place.mount,
+        cropfactor=f"{entry.crop:.4g}",
+    )
 
 
-def _grouped(
-    photos: Iterable[PhotoLens], key: Callable[[PhotoLens], Any]
-) -> Mapping[Any, list[PhotoLens]]:
-    groups: dict[Any, list[PhotoLens]] = defaultdict(list)
-    for photo in photos:
-        groups[key(photo)].append(photo)
-    return groups
-
-
-def _of_one_shape(photos: Sequence[PhotoLens]) -> tuple[list[PhotoLens], list[LeftOut]]:
-    """The photos of the most common aspect whose lens does not fold; the others, with reasons.
-
-    A photo of another aspect was cropped: its corners are not at the same radius of the lens.
-    """
-    shapes = Counter(round(photo.aspect, 2) for photo in photos)
-    commonest = max(shapes, key=lambda shape: shapes[shape])
-    usable, left_out = [], []
-    for photo in photos:
-        if abs(photo.aspect / commonest - 1) > _SAME_ASPECT:
-            reason = (
-                f"its aspect is {photo.aspect:.2f}:1, but most photos of its lens have "
-                f"{commonest:.2f}:1"
-            )
-            left_out.append((photo.path, reason))
-        elif radial_curve(photo.params, photo.height, photo.width) is None:
-            left_out.append((photo.path, "its lens folds inside the photo"))
-        else:
-            usable.append(photo)
-    return usable, left_out
-
-
-def _median_crop_factor(photos: Iterable[PhotoLens]) -> float | None:
-    known = [p.camera.crop_factor for p in photos if p.camera.crop_factor is not None]
-    return statistics.median(known) if known else None
-
-
-def _add_lens(
-    root: ET.Element, photos: Sequence[PhotoLens], crop: float, mount: str | None
-) -> None:
-    camera = photos[0].camera
-    model = camera.lens or f"{camera.camera} & compatibles (Standard)"
-    if mount is None and not camera.lens:
-        mount = _own_mount(camera.camera)
-        _add_texts(
-            ET.SubElement(root, "camera"),
-            maker=camera.maker,
-            model=camera.camera,
-            mount=mount,
-            cropfactor=f"{crop:.4g}",
-        )
+def _add_lens(root: ET.Element, entry: _Entry) -> None:
+    group = entry.group
     lens = ET.SubElement(root, "lens")
-    texts = {"maker": camera.lens_maker, "model": model, "mount": mount or _ANY_MOUNT}
-    _add_texts(lens, **texts, cropfactor=f"{crop:.4g}")
-    _add_texts(lens, **{"aspect-ratio": f"{statistics.median(p.aspect for p in photos):.5f}"})
+    _add_texts(
+        lens,
+        maker=group.camera.lens_maker,
+        model=entry.model,
+        mount=entry.place.mount,
+        cropfactor=f"{entry.crop:.4g}",
+    )
+    _add_texts(lens, **{"aspect-ratio": f"{group.aspect:.5f}"})
     calibration = ET.SubElement(lens, "calibration")
-    for focal, group in sorted(_grouped(photos, lambda photo: photo.camera.focal).items()):
-        fit, size = _fit(group)
-        _add_comment(calibration, f"{focal:g} mm: {_quality(fit, size, group)}")
-        _add_comment(calibration, _dropped(group))
+    for focal, photos in group.by_focal.items():
+        fit, size = _fit(photos)
+        _add_comment(calibration, f"{focal:g} mm: {_quality(fit, size, photos)}")
+        _add_comment(calibration, _dropped(photos))
         terms = {name: f"{value:.6f}" for name, value in fit.terms.items()}
         about = {"model": fit.model, "focal": f"{focal:g}", **terms}
         ET.SubElement(calibration, "distortion", about)
-
-
-def _own_mount(camera: str) -> str:
-    """A mount that no other camera has. In lensfun, mounts of fixed lenses start in lower case."""
-    return "fixed" + "".join(filter(str.isalnum, camera))
 
 
 def _add_texts(parent: ET.Element, **texts: str) -> None:
