@@ -35,9 +35,9 @@ error equals its displacement: 29 %. `largest_expected_error` derives the rule.
 
 Measured with the quickstart's network on real photos, the limit of 1 that follows is about the
 smallest that costs real and strong lenses less than 2 % of their error; it saves straight photos a
-tenth of the harm. No limit halves the harm at that price, because on real photos the expected errors of that
-network are half to two thirds of the true ones, and no larger for straight photos than for bent
-ones. `.github/RESULTS.md` has the figures."""
+tenth of the harm. No limit halves the harm at that price, because on real photos the expected
+errors of that network are half to two thirds of the true ones, and no larger for straight photos
+than for bent ones. `.github/RESULTS.md` has the figures."""
 
 _NODES = 33
 """Nodes a side at which the displacement of a warp is measured."""
