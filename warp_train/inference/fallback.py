@@ -88,6 +88,15 @@ def _why_unsure(predicted: PhotoWarp, height: int, width: int) -> str | None:
     return f"expected to be wrong by {error:.2f} px, while it moves pixels by {moved:.2f} px"
 
 
+def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
+    """The mean distance by which a warp moves the pixels of a frame."""
+    nodes = identity_grid(_NODES, _NODES)
+    moved = (warp.sources(nodes, height, width) - nodes) * nodes.new_tensor(
+        ((width - 1) / 2, (height - 1) / 2)
+    )
+    return float(moved.norm(dim=-1).mean())
+
+
 def largest_expected_error(straight: float) -> float:
     """The expected error, per pixel of displacement, up to which a warp should be applied.
 
@@ -108,15 +117,6 @@ def largest_expected_error(straight: float) -> float:
     """
     odds = straight / (1 - straight)
     return (1 - odds**2) / (2 * odds)
-
-
-def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
-    """The mean distance by which a warp moves the pixels of a frame."""
-    nodes = identity_grid(_NODES, _NODES)
-    moved = (warp.sources(nodes, height, width) - nodes) * nodes.new_tensor(
-        ((width - 1) / 2, (height - 1) / 2)
-    )
-    return float(moved.norm(dim=-1).mean())
 
 
 def check_warp(
