@@ -33,11 +33,11 @@ _STRAIGHT = 1 - 0.5**0.5
 """The share of straight photos at which applying a warp neither gains nor loses if its expected
 error equals its displacement: 29 %. `largest_expected_error` derives the rule.
 
-Measured with the quickstart's network on real photos, the limit of 1 that follows is the smallest
-that costs real and strong lenses about 2 % of their error; it saves straight photos a tenth of the
-harm. No limit halves the harm at that price, because on real photos the expected errors of that
-network are half to two thirds of the true ones, and no larger for straight photos than for bent
-ones. `.github/RESULTS.md` has the figures."""
+Measured with the quickstart's network on real photos, the limit of 1 that follows is about the
+smallest that costs real and strong lenses less than 2 % of their error; it saves straight photos a
+tenth of the harm. No limit halves the harm at that price, because on real photos the expected
+errors of that network are half to two thirds of the true ones, and no larger for straight photos
+than for bent ones. `.github/RESULTS.md` has the figures."""
 
 _NODES = 33
 """Nodes a side at which the displacement of a warp is measured."""
@@ -88,10 +88,20 @@ def _why_unsure(predicted: PhotoWarp, height: int, width: int) -> str | None:
     return f"expected to be wrong by {error:.2f} px, while it moves pixels by {moved:.2f} px"
 
 
+<<<<<<< HEAD
 def unchanged(height: int, width: int, reason: str) -> SafeWarp:
     """No warp, for a photo of this size that is left alone for a reason."""
     still = PhotoWarp(torch.tensor(IDENTITY_PARAMS, dtype=torch.float64))
     return SafeWarp(still, "unchanged", check_warp(still, height, width), (reason,))
+=======
+def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
+    """The mean distance by which a warp moves the pixels of a frame."""
+    nodes = identity_grid(_NODES, _NODES)
+    moved = (warp.sources(nodes, height, width) - nodes) * nodes.new_tensor(
+        ((width - 1) / 2, (height - 1) / 2)
+    )
+    return float(moved.norm(dim=-1).mean())
+>>>>>>> straight-row
 
 
 def largest_expected_error(straight: float) -> float:
@@ -114,15 +124,6 @@ def largest_expected_error(straight: float) -> float:
     """
     odds = straight / (1 - straight)
     return (1 - odds**2) / (2 * odds)
-
-
-def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
-    """The mean distance by which a warp moves the pixels of a frame."""
-    nodes = identity_grid(_NODES, _NODES)
-    moved = (warp.sources(nodes, height, width) - nodes) * nodes.new_tensor(
-        ((width - 1) / 2, (height - 1) / 2)
-    )
-    return float(moved.norm(dim=-1).mean())
 
 
 def check_warp(
