@@ -88,12 +88,12 @@ def _why_unsure(predicted: PhotoWarp, height: int, width: int) -> str | None:
     return f"expected to be wrong by {error:.2f} px, while it moves pixels by {moved:.2f} px"
 
 
-<<<<<<< HEAD
 def unchanged(height: int, width: int, reason: str) -> SafeWarp:
     """No warp, for a photo of this size that is left alone for a reason."""
     still = PhotoWarp(torch.tensor(IDENTITY_PARAMS, dtype=torch.float64))
     return SafeWarp(still, "unchanged", check_warp(still, height, width), (reason,))
-=======
+
+
 def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
     """The mean distance by which a warp moves the pixels of a frame."""
     nodes = identity_grid(_NODES, _NODES)
@@ -101,7 +101,6 @@ def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
         ((width - 1) / 2, (height - 1) / 2)
     )
     return float(moved.norm(dim=-1).mean())
->>>>>>> straight-row
 
 
 def largest_expected_error(straight: float) -> float:
