@@ -13,7 +13,7 @@ from PIL import ImageCms, UnidentifiedImageError
 from warp_train.photos.claims import without_claims
 from warp_train.photos.exif import orientation_of
 from warp_train.photos.formats import Kind
-from warp_train.photos.heif import read_heif
+from warp_train.photos.heif import heif_exif, read_heif
 from warp_train.photos.jpeg_pixels import JpegCoding, decode_jpeg, jpeg_coding
 from warp_train.photos.jpeg_segments import jpeg_parts
 from warp_train.photos.metadata import (
@@ -90,6 +90,22 @@ def decode(data: bytes) -> Stored:
     else:
         stored = _decode_by_pillow(data, kind)
     return _checked(stored)
+
+
+def metadata_of(data: bytes) -> Metadata:
+    """The metadata of a photo file, without decoding its pixels.
+
+    Raises ValueError, or any error of a parser, if the file is damaged or of an unknown format.
+    """
+    kind = kind_of(data)
+    if kind == "jpeg":
+        return jpeg_found(data, jpeg_parts(data)).metadata
+    if kind in ("heic", "avif"):
+        return Metadata(exif=heif_exif(data))
+    found = {"png": png_found, "webp": webp_found, "tiff": tiff_found, "bmp": _bmp_found}
+    if kind is None:
+        raise ValueError("not a photo of a known format")
+    return found[kind](data).metadata
 
 
 def _decode_jpeg(data: bytes) -> Stored:
