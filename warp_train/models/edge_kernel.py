@@ -31,15 +31,24 @@ from warp_train.models.edge_strips import (
     Traces,
 )
 
+_FOUND = 13
 _ROOM = 40
 """Samples along a strip as in `_edge_kernel.c`; those behind the last one have no weight."""
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def trace_on_cpu(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Traces:
     """`edge_strips.trace`, photo by photo, with as many threads as torch has."""
+    found: Tensor = _trace(smooth, pixel, normal)
+    bend, variance, support = found[..., :12].unflatten(-1, (4, 3)).unbind(-1)  # type: ignore[no-untyped-call]
+    return Traces(bend, variance, support, found[..., 12])
+
+
+# An operator, so that `train.compile` keeps the network in one graph.
+@torch.library.custom_op("warp_train::trace_edges", mutates_args=(), device_types="cpu")
+def _trace(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Tensor:
+    """`[B, N, 13]`: bend, variance and support of each stretch, and a slope, as `Traces`."""
     height, width = smooth.shape[-2:]
-    found = np.empty((*pixel.shape[:2], 13), np.float32)
+    found = np.empty((*pixel.shape[:2], _FOUND), np.float32)
     arrays = (smooth.contiguous().numpy(), pixel.contiguous().numpy(), normal.contiguous().numpy())
     unit = half_diagonal(height, width)
     calls = [
@@ -47,8 +56,13 @@ def trace_on_cpu(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Traces:
         for *photo, out in zip(*arrays, found, strict=True)
     ]
     _run(calls, min(torch.get_num_threads(), len(calls)))
-    bend, variance, support = (torch.from_numpy(found[..., n:12:3]) for n in range(3))
-    return Traces(bend, variance, support, torch.from_numpy(found[..., 12]))
+    return torch.from_numpy(found)
+
+
+@_trace.register_fake
+def _(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Tensor:
+    del smooth, normal
+    return pixel.new_empty(*pixel.shape[:2], _FOUND)
 
 
 def _run(calls: Sequence[Callable[[], None]], threads: int) -> None:
