@@ -15,7 +15,7 @@ from warp_train.photos.exif import orientation_of
 from warp_train.photos.formats import Kind
 from warp_train.photos.heif import read_heif
 from warp_train.photos.jpeg_pixels import JpegCoding, decode_jpeg, jpeg_coding
-from warp_train.photos.jpeg_segments import jpeg_parts
+from warp_train.photos.jpeg_segments import frame_header, jpeg_parts
 from warp_train.photos.metadata import (
     Found,
     Metadata,
@@ -94,10 +94,11 @@ def decode(data: bytes) -> Stored:
 
 def _decode_jpeg(data: bytes) -> Stored:
     parts = jpeg_parts(data)
-    check_size(*_jpeg_size(data))
+    frame = frame_header(parts)
+    check_size(frame.width, frame.height)
     found = jpeg_found(data, parts)
-    decoded = decode_jpeg(data, parts)
     notes = list(found.lost)
+    decoded = decode_jpeg(data, parts, notes)
     pictures = sum(one.kind == "picture" for one in found.metadata.appended)
     if pictures:
         notes.append(
@@ -106,15 +107,6 @@ def _decode_jpeg(data: bytes) -> Stored:
     kept = tuple(one for one in found.metadata.appended if one.kind != "picture")
     metadata = replace(found.metadata, appended=kept)
     return _stored("jpeg", decoded, metadata, notes, jpeg=jpeg_coding(parts), lossless=False)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            width, height = image.size
-            return width, height
-    except UnidentifiedImageError:
-        raise ValueError("not a JPEG that can be decoded, or damaged") from None
 
 
 def _decode_tiff(data: bytes) -> Stored:
