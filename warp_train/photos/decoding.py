@@ -10,12 +10,13 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageCms, UnidentifiedImageError
 
+from warp_train.photos.bmp_headers import bmp_metadata
 from warp_train.photos.claims import without_claims
 from warp_train.photos.exif import orientation_of
 from warp_train.photos.formats import Kind
 from warp_train.photos.heif import heif_exif, read_heif
 from warp_train.photos.jpeg_pixels import JpegCoding, decode_jpeg, jpeg_coding
-from warp_train.photos.jpeg_segments import jpeg_parts
+from warp_train.photos.jpeg_segments import frame_header, jpeg_parts
 from warp_train.photos.metadata import (
     Found,
     Metadata,
@@ -25,7 +26,7 @@ from warp_train.photos.metadata import (
     webp_found,
 )
 from warp_train.photos.pixels import LEAST_SIDE, MOST_PIXELS, Pixels
-from warp_train.photos.png_chunks import bare_png
+from warp_train.photos.png_chunks import bare_png, png_chunks
 from warp_train.photos.tiff_pixels import decode_tiff
 from warp_train.photos.webp_chunks import is_lossless
 
@@ -110,10 +111,11 @@ def metadata_of(data: bytes) -> Metadata:
 
 def _decode_jpeg(data: bytes) -> Stored:
     parts = jpeg_parts(data)
-    check_size(*_jpeg_size(data))
+    frame = frame_header(parts)
+    check_size(frame.width, frame.height)
     found = jpeg_found(data, parts)
-    decoded = decode_jpeg(data, parts)
     notes = list(found.lost)
+    decoded = decode_jpeg(data, parts, notes)
     pictures = sum(one.kind == "picture" for one in found.metadata.appended)
     if pictures:
         notes.append(
@@ -122,15 +124,6 @@ def _decode_jpeg(data: bytes) -> Stored:
     kept = tuple(one for one in found.metadata.appended if one.kind != "picture")
     metadata = replace(found.metadata, appended=kept)
     return _stored("jpeg", decoded, metadata, notes, jpeg=jpeg_coding(parts), lossless=False)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            width, height = image.size
-            return width, height
-    except UnidentifiedImageError:
-        raise ValueError("not a JPEG that can be decoded, or damaged") from None
 
 
 def _decode_tiff(data: bytes) -> Stored:
@@ -146,6 +139,8 @@ def _decode_by_pillow(data: bytes, kind: Kind) -> Stored:
         image = Pillow.open(io.BytesIO(data), formats=(kind.upper(),))
     except UnidentifiedImageError:
         raise ValueError(f"a damaged {kind.upper()} file") from None
+    except OSError as error:
+        raise ValueError(f"truncated, damaged or of an unknown kind ({error})") from None
     with image:
         check_size(*image.size)
         pages = getattr(image, "n_frames", 1)
@@ -156,14 +151,27 @@ def _decode_by_pillow(data: bytes, kind: Kind) -> Stored:
         if kind == "png" and data[_PNG_BITS] == 16:
             pixels = _sixteen_bits(data)
         else:
-            image.load()
+            try:
+                image.load()
+            except OSError as error:
+                raise ValueError(f"truncated or damaged ({error})") from error
+            if kind == "png":
+                _scale_clear_grey(image, data)
             pixels = np.array(_plain_mode(image))
         return _stored(kind, pixels, found.metadata, found.lost, lossless=lossless)
 
 
+def _scale_clear_grey(image: Pillow.Image, data: bytes) -> None:
+    """Scales the transparent grey of 2 and 4 bits to 8, as Pillow scales the pixels."""
+    bits = data[_PNG_BITS]
+    if image.mode == "L" and bits in (2, 4) and "transparency" in image.info:
+        clear = next(content for kind, content in png_chunks(data) if kind == b"tRNS")
+        image.info["transparency"] = int.from_bytes(clear[:2], "big") * (255 // (2**bits - 1))
+
+
 def _bmp_found(data: bytes) -> Found:
-    with Pillow.open(io.BytesIO(data), formats=("BMP",)) as image:
-        return Found(Metadata(dpi=image.info.get("dpi")))
+    icc, dpi, lost = bmp_metadata(data)
+    return Found(Metadata(icc=icc, dpi=dpi), lost)
 
 
 def _decode_heif(data: bytes, kind: Kind) -> Stored:
@@ -219,7 +227,7 @@ def _sixteen_bits(data: bytes) -> Pixels:
     bare, clear = bare_png(data)
     pixels = cv2.imdecode(np.frombuffer(bare, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError("its 16 bits a channel cannot be decoded")
+        raise ValueError("truncated or damaged (its 16 bits a channel cannot be decoded)")
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.shape[2] > 1:  # IMREAD_UNCHANGED returns BGR
         code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA

@@ -77,7 +77,8 @@ def encode_photo(
         pixels = over_white(pixels)
         lost.append("JPEG files hold no transparency: transparent pixels were blended with white")
     metadata = _with_gain_map(metadata, photo.orientation, change, lost)
-    data, more = encode_jpeg(pixels, metadata, photo.jpeg, quality)
+    coding = photo.jpeg and photo.jpeg.turned(photo.orientation)
+    data, more = encode_jpeg(pixels, metadata, coding, quality)
     return data, lost + more
 
 
@@ -108,7 +109,8 @@ def _changed_jpeg(data: bytes, orientation: int, change: Change) -> bytes:
     if isinstance(decoded, Pillow.Image):
         raise ValueError("a gain map of CMYK")
     new = change.companion(turned(decoded, orientation))
-    return encode_jpeg(new, jpeg_found(data, parts).metadata, jpeg_coding(parts), None)[0]
+    coding = jpeg_coding(parts).turned(orientation)
+    return encode_jpeg(new, jpeg_found(data, parts).metadata, coding, None)[0]
 
 
 def _encode_webp(

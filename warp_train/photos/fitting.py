@@ -77,12 +77,9 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
             )
     if any(one.kind == "data" for one in metadata.appended):
         lost.append("the data behind the picture, such as a video, were left out")
-    xmp = metadata.xmp
-    if metadata.extended_xmp or metadata.appended or metadata.gain_map_marks:
-        xmp = _merged_xmp(metadata)
     return replace(
         metadata,
-        xmp=xmp,
+        xmp=_merged_xmp(metadata) if metadata.xmp or metadata.extended_xmp else b"",
         extended_xmp=b"",
         jpeg_segments=(),
         gain_map_marks=(),

@@ -62,16 +62,18 @@ class Found:
 def png_found(data: bytes) -> Found:
     """The metadata of a PNG. Raises ValueError if the file is cut off or damaged."""
     found = png_metadata(data)
-    dpi = None
+    dpi, lost = None, list(found.lost)
     for kind, content in png_chunks(data):
-        if kind == b"pHYs" and len(content) == 9 and content[8] == 1:
-            per_metre = (int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big"))
-            dpi = _dpi(*(value * _INCH for value in per_metre))
+        if kind == b"pHYs" and len(content) == 9:
+            across, down = (int.from_bytes(content[at : at + 4], "big") for at in (0, 4))
+            dpi = _dpi(across * _INCH, down * _INCH) if content[8] == 1 else None
+            if content[8] != 1 and across != down:
+                lost.append(f"its pixels are not square ({across}:{down}), which was left out")
     photoshop = wrapped_iptc(found.photoshop)
     metadata = Metadata(
         found.exif, found.icc, found.xmp, photoshop=photoshop, dpi=dpi, png_chunks=found.kept
     )
-    return Found(metadata, list(found.lost))
+    return Found(metadata, lost)
 
 
 def webp_found(data: bytes) -> Found:

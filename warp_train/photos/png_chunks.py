@@ -17,6 +17,8 @@ _DEPENDS_ON_PIXELS = (b"bKGD", b"sBIT", b"hIST", b"sPLT")
 _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"eXIf", b"iCCP", b"iDOT")
 """Chunks of the picture's coding, or that `Metadata` has fields for."""
 _RAW_PROFILE = b"Raw profile type "
+_FRAME = 12
+"""Bytes of a chunk beside its content: length, type and checksum."""
 _MOST_BYTES = 2**26
 """Longest metadata chunk after decompression: longer ones are bombs."""
 
@@ -81,8 +83,10 @@ def png_metadata(data: bytes) -> PngMetadata:
     found: dict[str, bytes] = {}
     kept: list[tuple[bytes, bytes]] = []
     lost: list[str] = []
+    end = len(SIGNATURE)
     for kind, content in png_chunks(data):
         name = kind.decode("latin-1")
+        end += _FRAME + len(content)
         if kind == b"eXIf":
             found["exif"] = content.removeprefix(b"Exif\x00\x00")
         elif kind == b"iCCP":
@@ -103,6 +107,8 @@ def png_metadata(data: bytes) -> PngMetadata:
             lost.append("its content credentials (C2PA) were left out: they sign the old pixels")
         elif kind not in _STRUCTURE:
             lost.append(f"its PNG chunk {name} was left out: its meaning is unknown")
+    if data[end:].strip(b"\0"):
+        lost.append(f"{len(data) - end} bytes behind the picture were left out")
     return PngMetadata(**found, kept=tuple(kept), lost=lost)
 
 

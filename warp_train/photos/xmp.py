@@ -161,7 +161,18 @@ class Packet:
         found = list(self._of_namespace(prefix))
         for place in found:
             place.remove()
+        self._forget(NAMESPACES[prefix])
         return bool(found)
+
+    def _forget(self, space: str) -> None:
+        """Removes unused declarations of a namespace: some programs search a packet for its name.
+
+        Other unused declarations stay.
+        """
+        declared = [pair for one in self._root.iter(etree.Element) for pair in one.nsmap.items()]
+        if any(uri == space for _, uri in declared):
+            kept = [name for name, uri in declared if name and uri != space]
+            etree.cleanup_namespaces(self._root, keep_ns_prefixes=kept)
 
     def add_descriptions_of(self, other: Packet) -> None:
         """Adds the properties of another packet, such as the extended part of a long one."""
