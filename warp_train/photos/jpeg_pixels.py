@@ -11,14 +11,21 @@ import simplejpeg
 from PIL import Image as Pillow
 from PIL.JpegImagePlugin import zigzag_index
 
+from warp_train.photos.damage import clear_errors
 from warp_train.photos.jpeg_segments import (
+    APP0,
+    APP14,
+    SOS,
     JpegParts,
     frame_header,
     quantisation_tables,
+    segment_bytes,
 )
 from warp_train.photos.pixels import Pixels
 
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_JFIF = b"JFIF\0\1\1" + bytes((0, 0, 1, 0, 1, 0, 0))
+"""Its presence means YCbCr."""
 _FEW = 64
 """Spare bytes that encoders leave between the picture and the end marker."""
 _COLOURS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
@@ -44,19 +51,42 @@ def decode_jpeg(data: bytes, parts: JpegParts) -> Pixels | Pillow.Image:
     bits, components = frame_header(parts)
     if bits != 8 or len(components) not in _COLOURS:
         raise ValueError(f"a JPEG of {len(components)} components of {bits} bits: not supported")
-    picture = data[: parts.end]
+    picture = _bare_jpeg(data, parts)
     colours = _COLOURS[len(components)]
     try:
         pixels = simplejpeg.decode_jpeg(picture, colours, strict=True)
     except ValueError as error:
         if _is_damage(str(error), picture):
             raise ValueError(f"damaged or truncated ({error})") from error
-        pixels = simplejpeg.decode_jpeg(picture, colours, strict=False)
-    if len(components) == 4:  # Pillow inverts Adobe's CMYK
-        image = Pillow.open(io.BytesIO(picture), formats=("JPEG",))
-        image.load()
-        return image
+        pixels = None
+    if pixels is None or len(components) == 4:
+        return _by_pillow(picture)
     return np.asarray(pixels).reshape(*pixels.shape[:2], -1)
+
+
+def _bare_jpeg(data: bytes, parts: JpegParts) -> bytes:
+    """The JPEG without its metadata, of which decoders check some, and without stray bytes."""
+    pieces = [b"\xff\xd8"]
+    for number, segment in enumerate(parts.segments):
+        if segment.marker == SOS:
+            break
+        if number == 0 and segment.marker == APP0 and segment.content.startswith(b"JFIF\0"):
+            pieces.append(segment_bytes(APP0, _JFIF))  # decoders warn of versions but 1
+        elif segment.marker == APP14 or not (APP0 <= segment.marker < APP0 + 16):
+            pieces.append(segment_bytes(segment.marker, segment.content))
+    return b"".join((*pieces, data[parts.scan : parts.end]))
+
+
+def _by_pillow(data: bytes) -> Pixels | Pillow.Image:
+    """CMYK, which Pillow inverts as Adobe does, and what simplejpeg refuses for less than damage:
+    spare bytes, an unknown version, rare sampling factors."""
+    with clear_errors():
+        image = Pillow.open(io.BytesIO(data), formats=("JPEG",))
+        image.load()
+    if image.mode == "CMYK":
+        return image
+    pixels = np.array(image)
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _is_damage(message: str, data: bytes) -> bool:

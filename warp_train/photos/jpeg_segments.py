@@ -30,6 +30,8 @@ class JpegParts:
 
     segments: tuple[Segment, ...]
     """All segments up to the end marker, those between scans included."""
+    scan: int
+    """Position of the marker of the first scan; of the end marker if there is none."""
     end: int
     """Position behind the end marker."""
 
@@ -52,6 +54,7 @@ def jpeg_parts(data: bytes, at: int = 0) -> JpegParts:
         raise ValueError("not a JPEG")
     at += 2
     segments: list[Segment] = []
+    scan = 0
     while True:
         if data[at : at + 1] != b"\xff":
             found = _AFTER_SCAN.search(data, at)  # decoders pass over bytes between segments
@@ -64,8 +67,10 @@ def jpeg_parts(data: bytes, at: int = 0) -> JpegParts:
             raise ValueError("truncated")
         marker = data[at]
         at += 1
+        if marker in (SOS, EOI):
+            scan = scan or at - 2
         if marker == EOI:
-            return JpegParts(tuple(segments), at)
+            return JpegParts(tuple(segments), scan, at)
         if marker in _BARE or marker == 0:
             continue
         if at + 2 > len(data):

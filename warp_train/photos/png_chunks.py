@@ -13,6 +13,9 @@ XMP_KEYWORD = b"XML:com.adobe.xmp"
 COMMENT_KEYWORD = b"Comment"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"sPLT")
+"""Chunks that start with a keyword of 1 to 79 bytes."""
+_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"tIME": 7}
 _DEPENDS_ON_PIXELS = (b"bKGD", b"sBIT", b"hIST", b"sPLT")
 _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"eXIf", b"iCCP", b"iDOT")
 """Chunks of the picture's coding, or that `Metadata` has fields for."""
@@ -59,20 +62,6 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def bare_png(data: bytes) -> tuple[bytes, bytes]:
-    """The PNG with its pixels only, and the content of its tRNS chunk, which names clear colours.
-
-    OpenCV prints warnings about colour profiles, and drops clear colours of 16-bit grey.
-    """
-    pieces, clear = [data[:8]], b""
-    for kind, content in png_chunks(data):
-        if kind == b"tRNS":
-            clear = content
-        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
-            pieces.append(png_chunk(kind, content))
-    return b"".join(pieces), clear
-
-
 def png_metadata(data: bytes) -> PngMetadata:
     """The metadata of a PNG, wherever in the file they are.
 
@@ -83,7 +72,9 @@ def png_metadata(data: bytes) -> PngMetadata:
     lost: list[str] = []
     for kind, content in png_chunks(data):
         name = kind.decode("latin-1")
-        if kind == b"eXIf":
+        if not _is_valid(kind, content):
+            lost.append(f"its PNG chunk {name} is damaged and was left out")
+        elif kind == b"eXIf":
             found["exif"] = content.removeprefix(b"Exif\x00\x00")
         elif kind == b"iCCP":
             _add_icc(content, found, lost)
@@ -104,6 +95,12 @@ def png_metadata(data: bytes) -> PngMetadata:
         elif kind not in _STRUCTURE:
             lost.append(f"its PNG chunk {name} was left out: its meaning is unknown")
     return PngMetadata(**found, kept=tuple(kept), lost=lost)
+
+
+def _is_valid(kind: bytes, content: bytes) -> bool:
+    """Whether readers of a PNG accept a chunk's type and its length."""
+    texts = kind in _TEXTS and not 0 < content.find(b"\0") < 80
+    return kind.isalpha() and not texts and len(content) == _LENGTHS.get(kind, len(content))
 
 
 def _add_icc(content: bytes, found: dict[str, bytes], lost: list[str]) -> None:

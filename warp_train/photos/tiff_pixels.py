@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from typing import Any
 
 import numpy as np
 import tifffile
 from PIL import Image as Pillow
 
-from warp_train.photos.exif import ORIENTATION
-from warp_train.photos.ifd import open_block, packed
-from warp_train.photos.pixels import MOST_PIXELS, Pixels
+from warp_train.photos.damage import clear_errors
+from warp_train.photos.ifd import (
+    IFD,
+    INTEGER_KINDS,
+    LONG,
+    SHORT,
+    directory_bytes,
+    entry_of,
+    open_block,
+    packed,
+)
+from warp_train.photos.pixels import Pixels, check_size
 
 _PHOTOMETRIC = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
+_LAYOUT = {
+    **dict.fromkeys((254, 256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323), 1),
+    **dict.fromkeys((258, 273, 279, 324, 325, 338, 339), None),
+}
+"""Tags that describe the pixels, and how many numbers they hold; None: any number."""
+_SIZES = ("imagewidth", "imagelength", "samplesperpixel")
+_YCBCR = (529, 530, 531, 532)
 _PREMULTIPLIED, _ALPHA = 1, 2
 _JPEG = (6, 7)
 _MOST_PAGES = 1000
+_MOST_SAMPLES = 32
+_LARGE_PART = 2**26
+"""Numbers in a tile or strip, which may be larger than a small picture."""
 _UNUSED = "a channel that is neither colour nor transparency was left out"
 _RAW = "a camera's raw file or a preview: convert it to an ordinary TIFF first"
 
@@ -35,19 +55,25 @@ def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
     Raises:
         ValueError: the page cannot be corrected, or it is damaged or too large.
     """
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        if not len(file.pages):
-            raise ValueError("truncated or damaged (it has no page)")
-        page = file.pages[0]
-        assert isinstance(page, tifffile.TiffPage)
-        if page.imagewidth * page.imagelength > MOST_PIXELS:
-            size = f"{page.imagewidth}x{page.imagelength} px"
-            raise ValueError(f"{size}; at most {MOST_PIXELS // 10**6} megapixels are allowed")
+    _refuse_damaged_tags(data)
+    with clear_errors():
+        file = tifffile.TiffFile(io.BytesIO(data))
+        page: Any = file.pages[0]
+        width, height, samples = (int(getattr(page, name)) for name in _SIZES)
+        parts, part = math.prod(page.chunked), math.prod(page.chunks)
+    with file:
+        check_size(width, height, len(data))
+        if len(page.dataoffsets) < parts or not all(page.databytecounts):
+            raise ValueError("truncated or damaged (parts of the picture are missing)")
+        if part > max(_LARGE_PART, 4 * samples * width * height):
+            raise ValueError("damaged (its tiles are larger than the picture)")
+        if samples > _MOST_SAMPLES:
+            raise ValueError(f"{samples} channels a pixel: not a photo")
         _refuse_odd(page, len(data))
         notes = _further_pages(data)
         colours = int(page.photometric)
         if colours == 6 and int(page.compression) not in _JPEG:
-            return _by_pillow(data), notes
+            return _by_pillow(data, page), notes
         stored = _decoded(page)
         if colours == 3:
             return _with_palette(stored, page), notes
@@ -55,6 +81,17 @@ def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
         notes += [_UNUSED] if stored.shape[2] > 4 else []
         return Pillow.fromarray(np.ascontiguousarray(255 - stored[..., :4]), "CMYK"), notes
     return _with_alpha(stored, colours, tuple(map(int, page.extrasamples)), notes), notes
+
+
+def _refuse_damaged_tags(data: bytes) -> None:
+    """Raises ValueError if a tag that describes the pixels does not hold positive numbers."""
+    block = open_block(data)
+    for tag, entry in block.directory(block.first).entries.items():
+        if tag not in _LAYOUT:
+            continue
+        numbers = block.numbers(entry) if entry.kind in INTEGER_KINDS else ()
+        if not numbers or min(numbers) < 0 or (len(numbers) > 1 and _LAYOUT[tag] == 1):
+            raise ValueError(f"damaged (its TIFF tag {tag} is invalid)")
 
 
 def _refuse_odd(page: Any, size: int) -> None:
@@ -72,7 +109,7 @@ def _refuse_odd(page: Any, size: int) -> None:
             f"{kind} samples cannot be corrected: save it with 16 bits a channel first"
         )
     listed = tags.valueof(258, default=1)
-    bits = set(listed if isinstance(listed, tuple) else (listed,))
+    bits = set(map(int, np.atleast_1d(listed)))
     if len(bits) > 1 or not bits <= {1, 2, 4, 8, 16}:
         raise ValueError(f"{'/'.join(map(str, sorted(bits)))} bits a channel cannot be corrected")
     if bits == {16} and colours not in (0, 1, 2):
@@ -103,10 +140,13 @@ def _further_pages(data: bytes) -> list[str]:
 
 def _decoded(page: Any) -> Pixels:
     """[H, W, samples] as stored, whatever the planes and the compression."""
-    pixels = np.asarray(page.asarray())
+    with clear_errors():
+        pixels = np.asarray(page.asarray())
     shape = (page.imagelength, page.imagewidth)
     if int(page.planarconfig) == 2 and page.samplesperpixel > 1:
         pixels = np.moveaxis(pixels.reshape(-1, *shape), 0, -1)
+    if pixels.size < math.prod(shape):
+        raise ValueError("damaged (it has fewer pixels than it declares)")
     pixels = pixels.reshape(*shape, -1)
     bits = int(page.bitspersample)
     if bits < 8 and int(page.photometric) != 3:
@@ -116,6 +156,8 @@ def _decoded(page: Any) -> Pixels:
 
 def _with_palette(stored: Pixels, page: Any) -> Pixels:
     table = np.asarray(page.colormap)
+    if table.ndim != 2 or len(table) != 3:
+        raise ValueError("damaged (its palette is missing)")
     if table.max() > 255:  # some programs store 8 bits instead of 16
         table = table >> 8
     index = np.minimum(stored[..., 0], table.shape[1] - 1)
@@ -146,14 +188,23 @@ def _divided(pixels: Pixels, opacity: Pixels) -> Pixels:
     return np.where(opacity > 0, np.minimum(whole, most), 0).astype(pixels.dtype)
 
 
-def _by_pillow(data: bytes) -> Pixels:
-    """Subsampled YCbCr, by libtiff, which would apply an orientation: it is hidden from it."""
+def _by_pillow(data: bytes, page: Any) -> Pixels:
+    """Subsampled YCbCr, by libtiff, which sees a directory of nothing but the layout.
+
+    It would apply an orientation, and it prints what it finds wrong. So the strips are tried first.
+    """
     block = open_block(data)
-    entry = block.directory(block.first).entries.get(ORIENTATION)
-    patched = bytearray(data)
-    if entry is not None:
-        patched[entry.at : entry.at + len(entry.value)] = packed(
-            block.order, entry.kind, [1] * entry.count
-        )
-    with Pillow.open(io.BytesIO(patched), formats=("TIFF",)) as image:
-        return np.array(image.convert("RGB"))
+    entries = block.directory(block.first).entries.values()
+    kept = [
+        entry_of(block.order, entry.tag, LONG, *block.numbers(entry)) if entry.kind > IFD else entry
+        for entry in entries
+        if entry.tag in _LAYOUT or entry.tag in _YCBCR
+    ]
+    at = len(data) + len(data) % 2
+    start = data[:2] + packed(block.order, SHORT, (42,)) + packed(block.order, LONG, (at,))
+    bare = start + data[8:].ljust(at - 8, b"\0") + directory_bytes(block.order, kept, at)
+    with clear_errors():
+        for place, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+            tifffile.TIFF.DECOMPRESSORS[page.compression](data[place : place + length])
+        with Pillow.open(io.BytesIO(bare), formats=("TIFF",)) as image:
+            return np.array(image.convert("RGB"))
