@@ -80,7 +80,7 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
         lost.append("the data behind the picture, such as a video, were left out")
     xmp = metadata.xmp
     if metadata.extended_xmp or metadata.appended or metadata.gain_map_marks:
-        xmp = _merged_xmp(metadata)
+        xmp = _merged_xmp(metadata, lost)
     return replace(
         metadata,
         xmp=xmp,
@@ -92,7 +92,7 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
     )
 
 
-def _merged_xmp(metadata: Metadata) -> bytes:
+def _merged_xmp(metadata: Metadata, lost: list[str]) -> bytes:
     try:
         packet = Packet(metadata.xmp)
         packet.remove("xmpNote:HasExtendedXMP")
@@ -100,6 +100,8 @@ def _merged_xmp(metadata: Metadata) -> bytes:
             packet.add_descriptions_of(Packet(metadata.extended_xmp))
         remove_claims(packet)
     except ValueError:
+        if metadata.extended_xmp:
+            lost.append("its extended XMP was left out: one of its two parts is damaged")
         return metadata.xmp
     return b"" if packet.is_empty else bytes(packet)
 

@@ -116,6 +116,9 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     ):
         room = LONGEST - len(header) - 2
         pieces = [block[at : at + room] for at in range(0, len(block), room)]
+        if marker == APP2 and len(pieces) > 255:
+            lost.append("its colour profile was left out: it is too long for a JPEG file")
+            continue
         for number, piece in enumerate(pieces, 1):
             place = bytes((number, len(pieces))) if marker == APP2 else b""
             yield Segment(marker, header + place + piece)
@@ -204,7 +207,9 @@ def with_lengths(metadata: Metadata) -> Metadata:
             item, "Item:Mime"
         ):
             listed = item.getparent()
-            listed.getparent().remove(listed)
+            directory = None if listed is None else listed.getparent()
+            if directory is not None:
+                directory.remove(listed)
     if not maps:
         packet.remove_namespace("hdrgm")
     return replace(metadata, xmp=bytes(packet))

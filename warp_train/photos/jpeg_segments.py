@@ -107,6 +107,15 @@ def frame_header(parts: JpegParts) -> tuple[int, tuple[tuple[int, int, int], ...
     raise ValueError("damaged (it has no frame header)")
 
 
+def frame_size(parts: JpegParts) -> tuple[int, int]:
+    """(width, height) of the picture. Raises ValueError if the frame header is missing."""
+    for segment in parts.segments:
+        if segment.marker in FRAMES and len(segment.content) >= 5:
+            height, width = struct.unpack_from(">HH", segment.content, 1)
+            return width, height
+    raise ValueError("damaged (it has no frame header)")
+
+
 def quantisation_tables(parts: JpegParts) -> dict[int, list[int]]:
     """The quantisation tables by number, 64 values each in zigzag order. The last one counts."""
     tables: dict[int, list[int]] = {}

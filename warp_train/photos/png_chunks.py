@@ -80,7 +80,9 @@ def png_metadata(data: bytes) -> PngMetadata:
             _add_icc(content, found, lost)
         elif kind in _TEXT_CHUNKS:
             block = _block_of_text(kind, content)
-            if block is None:
+            if block is None and kind == b"zTXt" and _plain_text(kind, _after(content)) is None:
+                lost.append("its PNG chunk zTXt is damaged and was left out")
+            elif block is None:
                 kept.append((kind, content))
             elif block[1]:
                 found.setdefault(*block)
@@ -134,9 +136,14 @@ def _block_of_text(kind: bytes, content: bytes) -> tuple[str, bytes] | None:
     return fields[name], raw.removeprefix(b"Exif\x00\x00").removeprefix(b"Photoshop 3.0\x00")
 
 
+def _after(content: bytes) -> bytes:
+    """What follows the keyword of a chunk."""
+    return content.partition(b"\0")[2]
+
+
 def _plain_text(kind: bytes, rest: bytes) -> bytes | None:
     if kind == b"zTXt":
-        return _inflated(rest[1:])
+        return _inflated(rest[1:]) if rest[:1] == b"\0" else None
     return rest if kind == b"tEXt" else _international_text(rest)
 
 

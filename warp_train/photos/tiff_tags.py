@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from warp_train.photos.ifd import IFD, LONG, RATIONAL, SHORT, Entry
+from warp_train.photos.ifd import IFD, LONG, RATIONAL, SHORT, Entry, packed
 
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS, C2PA = 700, 33723, 34377, 34675, 37724, 52545
 RESOLUTION = (282, 283, 296)
@@ -29,7 +29,6 @@ _LAYOUT = frozenset(
 """How the file stores its pixels."""
 _RAW = range(50706, 51200)
 """DNG's tags: a file that has them is a camera's raw file for other programs."""
-_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _GEOGRAPHIC = frozenset((33550, 33922, 34264, 34735, 34736, 34737))
 _FALSE = {
     LAYERS: "Photoshop's layers were left out: they contain uncorrected pixels",
@@ -42,20 +41,20 @@ _FALSE = {
         _GEOGRAPHIC, "its map coordinates (GeoTIFF) were left out: they locate the old pixels"
     ),
 }
-_UNITS = frozenset(number.to_bytes(2, order) for number in (1, 2, 3) for order in _ORDERS)
 Place = Literal["same block", "other block"]
 
 
-def fate_of(entry: Entry, place: Place) -> tuple[bool, str | None]:
+def fate_of(entry: Entry, order: str, place: Place) -> tuple[bool, str | None]:
     """Whether a tag of the first directory goes into a new file, and the warning if it is lost.
 
     Args:
         entry: the tag.
+        order: byte order of its value, `<` or `>`.
         place: `same block` if all positions in the block stay as they are, so that a tag of an
             unknown meaning may contain positions.
     """
     tag = entry.tag
-    if tag in RESOLUTION and not _is_resolution(entry):
+    if tag in RESOLUTION and not _is_resolution(entry, order):
         return False, None
     if tag in _PHOTOGRAPHIC:
         return True, None
@@ -69,8 +68,9 @@ def fate_of(entry: Entry, place: Place) -> tuple[bool, str | None]:
     return False, f"its TIFF tag {tag} was left out: its meaning is unknown"
 
 
-def _is_resolution(entry: Entry) -> bool:
-    """Whether a resolution, or its unit, is of the type that the standard prescribes."""
+def _is_resolution(entry: Entry, order: str) -> bool:
+    """Whether a resolution is of the prescribed type, and its unit of a prescribed value."""
     if entry.tag == RESOLUTION[2]:
-        return entry.kind == SHORT and entry.value in _UNITS
+        units = [packed(order, SHORT, (unit,)) for unit in (1, 2, 3)]
+        return entry.kind == SHORT and entry.value in units
     return entry.kind == RATIONAL and entry.count == 1
