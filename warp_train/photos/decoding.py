@@ -15,7 +15,7 @@ from warp_train.photos.exif import orientation_of
 from warp_train.photos.formats import Kind
 from warp_train.photos.heif import heif_exif, read_heif
 from warp_train.photos.jpeg_pixels import JpegCoding, decode_jpeg, jpeg_coding
-from warp_train.photos.jpeg_segments import jpeg_parts
+from warp_train.photos.jpeg_segments import frame_size, jpeg_parts
 from warp_train.photos.metadata import (
     Found,
     Metadata,
@@ -110,7 +110,7 @@ def metadata_of(data: bytes) -> Metadata:
 
 def _decode_jpeg(data: bytes) -> Stored:
     parts = jpeg_parts(data)
-    check_size(*_jpeg_size(data), len(data))
+    check_size(*frame_size(parts), len(data))
     found = jpeg_found(data, parts)
     decoded = decode_jpeg(data, parts)
     notes = list(found.lost)
@@ -122,15 +122,6 @@ def _decode_jpeg(data: bytes) -> Stored:
     kept = tuple(one for one in found.metadata.appended if one.kind != "picture")
     metadata = replace(found.metadata, appended=kept)
     return _stored("jpeg", decoded, metadata, notes, jpeg=jpeg_coding(parts), lossless=False)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    try:
-        with clear_errors(), Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            width, height = image.size
-            return width, height
-    except ValueError as error:
-        raise ValueError(f"not a JPEG that can be decoded, or {error}") from error
 
 
 def _decode_tiff(data: bytes) -> Stored:

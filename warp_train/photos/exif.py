@@ -188,8 +188,10 @@ class _Patch:
 
     def _write(self, entry: Entry, values: list[int] | tuple[int]) -> None:
         value = packed(self.block.order, entry.kind, values)
+        end = entry.at + len(value)
         if len(entry.value) > 4 and any(
-            one.start < entry.at + len(value) and entry.at < one.link for one in self.directories
+            start < end and entry.at < stop
+            for start, stop in ((0, 8), *((one.start, one.link) for one in self.directories))
         ):
             return  # its position is damaged: it is that of other tags
         self.data[entry.at : entry.at + len(value)] = value

@@ -78,9 +78,13 @@ class Block:
             if not 0 < count <= _MOST_ENTRIES or at < 8:
                 raise ValueError("damaged (a directory of tags is invalid)")
             places = range(start, link, entry_size)
-            found = [entry for place in places if (entry := self._entry(place))]
-            if sum(len(entry.value) for entry in found) > _MOST_SHARES * len(self.data):
-                raise ValueError("damaged (the values of its tags overlap)")
+            found, room = list[Entry](), _MOST_SHARES * len(self.data)
+            for place in places:
+                if (entry := self._entry(place)) is not None:
+                    found.append(entry)
+                    room -= len(entry.value)
+                if room < 0:
+                    raise ValueError("damaged (the values of its tags overlap)")
         except (struct.error, OverflowError):  # a position of 64 bits
             raise ValueError("damaged (a directory of tags is invalid)") from None
         try:

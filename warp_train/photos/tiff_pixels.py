@@ -28,7 +28,7 @@ _PHOTOMETRIC = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCb
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
 _LAYOUT = {
     **dict.fromkeys((254, 256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323), 1),
-    **dict.fromkeys((258, 273, 279, 324, 325, 338, 339), None),
+    **dict.fromkeys((258, 273, 279, 320, 324, 325, 338, 339), None),
 }
 """Tags that describe the pixels, and how many numbers they hold; None: any number."""
 _SIZES = ("imagewidth", "imagelength", "samplesperpixel")
