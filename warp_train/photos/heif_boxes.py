@@ -179,6 +179,8 @@ def _extents(data: bytes, meta: dict[str, tuple[int, int]]) -> dict[int, list[tu
         base, at = _number(data, at, base_size), at + base_size
         base += meta["idat"][0] if method == 1 else 0
         parts, at = _number(data, at, 2), at + 2
+        if parts > 1 and not index_size + offset_size + length_size:
+            raise IndexError("parts without places")
         for _ in range(parts):
             at += index_size
             offset = _number(data, at, offset_size)
