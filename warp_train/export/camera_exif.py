@@ -119,7 +119,9 @@ def _crop_factor_by_pitch(tags: Mapping[int, Any]) -> float | None:
     if unit is None:
         return None
     lengths = [unit * pixels / per_unit for pixels, per_unit in sides if pixels and per_unit]
-    return FULL_FRAME_DIAGONAL / math.hypot(*lengths) if len(lengths) == 2 else None
+    return (
+        FULL_FRAME_DIAGONAL / math.hypot(*lengths) if len(lengths) == 2 and all(lengths) else None
+    )
 
 
 def _orientation(tags: Mapping[int, Any]) -> int:
