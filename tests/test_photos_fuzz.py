@@ -174,6 +174,7 @@ FOUND: dict[str, tuple[Callable[[], bytes], str]] = {
     "a text of unknown compression": (lambda: with_chunk(b"zTXt", b"a\0\7xx"), READ),
     "a chunk that is no text": (lambda: with_chunk(b"tEXt", b"\0words"), READ),
     "a chunk without letters": (lambda: with_chunk(b"ab\xffd", b"x"), READ),
+    "a JFIF of four bytes": (lambda: with_segments((0xE0, b"JFIF")), READ),
     # errors of other types
     "a density beyond all bounds": (
         lambda: with_size(seeds()["bmp"], b"BM" + seeds()["bmp"][2:38], b"\xff\xff\xff\x7f" * 2),
@@ -181,9 +182,10 @@ FOUND: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a width in words": (lambda: with_tag("<", 256, 2, b"ab\0\0"), "tag 256 is invalid"),
     "bits of a thousand channels": (
-        lambda: with_tag("<", 258, 3, b"\x08\0\0\0", count=2000),
-        "bits a channel",
+        lambda: with_tag("<", 258, 3, b"\x08\0\0\0", count=1000),
+        "tag 258 is invalid",
     ),
+    "bits in bytes": (lambda: with_tag("<", 258, 1, b"\x08\0\0\0", count=3), "tag 258 is invalid"),
     "a negative width": (lambda: with_tag("<", 256, 9, b"\xff" * 4), "tag 256 is invalid"),
     "tiles without a height": (lambda: with_tag(">", 323, 3, bytes(4), "tiled_lzw"), "damaged"),
     "tiles of gigabytes": (

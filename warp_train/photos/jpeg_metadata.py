@@ -72,7 +72,7 @@ def jpeg_metadata(data: bytes, parts: JpegParts) -> JpegMetadata:
     extended: dict[int, bytes] = {}
     for segment in parts.segments:
         marker, content = segment.marker, segment.content
-        if marker == APP0 and content.startswith((b"JFIF\0", b"JFXX\0")):
+        if marker == APP0 and content.startswith((b"JFIF", b"JFXX")):
             _add_jfif(content, found)
         elif marker == APP1 and content.startswith(EXIF_HEADER):
             _add_exif(content[len(EXIF_HEADER) :], found)

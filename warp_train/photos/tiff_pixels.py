@@ -14,18 +14,19 @@ from PIL import Image as Pillow
 
 from warp_train.photos.damage import clear_errors
 from warp_train.photos.exif import ORIENTATION
-from warp_train.photos.ifd import INTEGER_KINDS, open_block, packed
+from warp_train.photos.ifd import BYTE, INTEGER_KINDS, open_block, packed
 from warp_train.photos.pixels import Pixels, check_size
 from warp_train.photos.tiff_checks import CHANNELS, JPEG, check_page, further_pages
 
+_MOST_SAMPLES = 32
 _LAYOUT = {
     **dict.fromkeys((254, 256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323), 1),
-    **dict.fromkeys((258, 273, 279, 320, 324, 325, 338, 339), None),
+    **dict.fromkeys((258, 338, 339), _MOST_SAMPLES),
+    **dict.fromkeys((273, 279, 320, 324, 325), None),
 }
-"""Tags that describe the pixels, and how many numbers they hold; None: any number."""
+"""Tags that describe the pixels, and how many numbers they hold at most; None: any number."""
 _SIZES = ("imagewidth", "imagelength", "samplesperpixel")
 _PREMULTIPLIED, _ALPHA = 1, 2
-_MOST_SAMPLES = 32
 _LARGE_PART = 2**24
 """Numbers in a tile or strip, which may be larger than a small picture."""
 _UNUSED = "a channel that is neither colour nor transparency was left out"
@@ -74,13 +75,17 @@ def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
 
 
 def _refuse_damaged_tags(data: bytes) -> None:
-    """Raises ValueError if a tag that describes the pixels does not hold positive numbers."""
+    """Raises ValueError if a tag that describes the pixels does not hold positive numbers.
+
+    tifffile takes those of the type BYTE as text.
+    """
     block = open_block(data)
     for tag, entry in block.directory(block.first).entries.items():
         if tag not in _LAYOUT:
             continue
-        numbers = block.numbers(entry) if entry.kind in INTEGER_KINDS else ()
-        if not numbers or min(numbers) < 0 or (len(numbers) > 1 and _LAYOUT[tag] == 1):
+        is_number = entry.kind in INTEGER_KINDS and entry.kind != BYTE
+        numbers, most = block.numbers(entry) if is_number else (), _LAYOUT[tag]
+        if not numbers or min(numbers) < 0 or (most is not None and len(numbers) > most):
             raise ValueError(f"damaged (its TIFF tag {tag} is invalid)")
 
 
