@@ -28,6 +28,7 @@ from warp_train.photos.pixels import LEAST_SIDE, MOST_PIXELS, Pixels
 from warp_train.photos.png_chunks import bare_png
 from warp_train.photos.tiff_pixels import decode_tiff
 from warp_train.photos.webp_chunks import is_lossless
+from warp_train.photos.xmp import with_upright_mark
 
 _PNG_BITS, _PNG_COLOUR_TYPE, _GREY_WITH_ALPHA = 24, 25, 4
 
@@ -153,7 +154,7 @@ def _bmp_found(data: bytes) -> Found:
 def _decode_heif(data: bytes, kind: Kind) -> Stored:
     picture = read_heif(data)
     # What the XMP announces, a gain map or a video, is in other parts of the file.
-    xmp = without_claims(picture.xmp)
+    xmp = with_upright_mark(without_claims(picture.xmp))
     metadata = Metadata(exif=picture.exif, icc=picture.icc, xmp=xmp)
     # libheif has rotated the pixels; EXIF's orientation is for information only in these files.
     return _checked(

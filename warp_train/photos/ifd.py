@@ -34,6 +34,8 @@ class Entry:
     """As stored, in the byte order of the file."""
     at: int
     """Position of the value in the file."""
+    place: int = 0
+    """Position of the entry in the directory."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Directory:
     """0: there is none."""
     link: int
     """Where the position of the next directory is stored."""
+    at: int
+    """Position of the directory."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Block:
             (after,) = struct.unpack_from(self.order + link_code, self.data, link)
         except struct.error:  # some programs leave out the link of the last directory
             after = 0
-        return Directory({entry.tag: entry for entry in reversed(found)}, after, link)
+        return Directory({entry.tag: entry for entry in reversed(found)}, after, link, at)
 
     def sub_directory(self, directory: Directory, tag: int) -> Directory | None:
         """The directory that a tag points to; None if it is missing or damaged."""
@@ -120,7 +124,33 @@ class Block:
         if length > room:
             (at,) = struct.unpack_from(self.order + ("Q" if self.big else "I"), self.data, at)
         value = self.data[at : at + length]
-        return Entry(tag, kind, count, value, at) if len(value) == length else None
+        return Entry(tag, kind, count, value, at, place) if len(value) == length else None
+
+
+def without_entries(
+    data: bytes, order: str, directory: Directory, unwanted: frozenset[int], once: int
+) -> bytes:
+    """The data with a classic directory that lacks some tags. Nothing outside it moves.
+
+    Args:
+        data: a TIFF structure.
+        order: `<` or `>`.
+        directory: one of its directories.
+        unwanted: tags to leave out.
+        once: a tag that is kept at its first place only: programs differ in which one they read.
+    """
+    start, kept, seen = directory.at + 2, [], False
+    for place in range(start, directory.link, 12):
+        (tag,) = struct.unpack_from(order + "H", data, place)
+        if tag not in unwanted and not (tag == once and seen):
+            kept.append(data[place : place + 12])
+        seen = seen or tag == once
+    if 12 * len(kept) == directory.link - start:
+        return data
+    listed = struct.pack(order + "H", len(kept)) + b"".join(kept)
+    listed += struct.pack(order + "I", directory.next)
+    whole = listed.ljust(directory.link + 4 - directory.at, b"\0")
+    return data[: directory.at] + whole + data[directory.link + 4 :]
 
 
 def open_block(data: bytes) -> Block:

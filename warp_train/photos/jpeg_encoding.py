@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from warp_train.photos.exif import EXIF_HEADER
+from warp_train.photos.extended_xmp import split_xmp
 from warp_train.photos.jpeg_metadata import (
     EXTENDED_HEADER,
     ICC_HEADER,
@@ -35,8 +35,6 @@ from warp_train.photos.photoshop import HEADER as PHOTOSHOP_HEADER
 from warp_train.photos.pixels import Pixels
 from warp_train.photos.xmp import Packet, places_in
 
-_PART = 65_000
-"""Bytes of extended XMP in one segment."""
 _MPF_VERSION, _MPF_COUNT, _MPF_ENTRIES = 0xB000, 0xB001, 0xB002
 _PRIMARY = 0x030000  # "baseline MP primary image" (CIPA DC-007, table 4)
 
@@ -102,7 +100,9 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     room = LONGEST - len(EXIF_HEADER)
     for at in range(0, len(metadata.exif), room):  # a long block goes on in further segments
         yield Segment(APP1, EXIF_HEADER + metadata.exif[at : at + room])
-    yield from _xmp_segments(metadata)
+    if len(metadata.exif) > room:
+        lost.append("its EXIF takes several segments of a JPEG: few programs read all of it")
+    yield from _xmp_segments(metadata.xmp, lost)
     if len(metadata.comment) > LONGEST:
         lost.append("its comment was left out: it is too long for a JPEG file")
     elif metadata.comment:
@@ -120,26 +120,16 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     yield from metadata.jpeg_segments
 
 
-def _xmp_segments(metadata: Metadata) -> Iterator[Segment]:
-    """The XMP; what is too long for a segment goes into the extended part (XMP 3, 1.1.3.1)."""
-    main, extended = metadata.xmp, metadata.extended_xmp
-    if len(XMP_HEADER) + len(main) > LONGEST:
-        whole = Packet(main)
-        whole.remove("xmpNote:HasExtendedXMP")
-        if extended:
-            whole.add_descriptions_of(Packet(extended))
-        main, extended = b"", bytes(whole)
-    if not main and not extended:
+def _xmp_segments(xmp: bytes, lost: list[str]) -> Iterator[Segment]:
+    try:
+        main, parts = split_xmp(xmp, LONGEST - len(XMP_HEADER))
+    except ValueError:
+        lost.append("its XMP was left out: it is too long for a JPEG file, and damaged")
         return
-    digest = hashlib.md5(extended, usedforsecurity=False).hexdigest().upper()
-    if extended:
-        packet = Packet(main)
-        packet.set("xmpNote:HasExtendedXMP", digest)
-        main = bytes(packet)
-    yield Segment(APP1, XMP_HEADER + main)
-    for at in range(0, len(extended), _PART):
-        place = digest.encode() + struct.pack(">II", len(extended), at)
-        yield Segment(APP1, EXTENDED_HEADER + place + extended[at : at + _PART])
+    if main:
+        yield Segment(APP1, XMP_HEADER + main)
+    for part in parts:
+        yield Segment(APP1, EXTENDED_HEADER + part)
 
 
 def _index(before: int, after: int, pictures: Sequence[bytes]) -> bytes:

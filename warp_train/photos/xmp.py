@@ -14,11 +14,14 @@ from lxml import etree
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION, _ROOT = f"{{{RDF}}}Description", f"{{{RDF}}}RDF"
-_TEXT = f"{{{RDF}}}li"
 _PACKET = re.compile(
     rb"<((?:[\w.-]+:)?xmpmeta)\b.*</\1\s*>|<((?:[\w.-]+:)?RDF)\b.*</\2\s*>", re.DOTALL
 )
-_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))\d')
+_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))\d")
+_UNFINISHED = re.compile(r"<((?:[\w.-]+:)?xmpmeta|(?:[\w.-]+:)?RDF)\b.*", re.DOTALL)
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML forbids."""
+_BARE_AMPERSAND = re.compile(r"&(?!#?\w+;)")
 _EMPTY = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="' + RDF.encode() + b'">'
@@ -26,6 +29,7 @@ _EMPTY = (
 )
 
 NAMESPACES = {
+    "dc": "http://purl.org/dc/elements/1.1/",
     "tiff": "http://ns.adobe.com/tiff/1.0/",
     "exif": "http://ns.adobe.com/exif/1.0/",
     "xmp": "http://ns.adobe.com/xap/1.0/",
@@ -78,6 +82,11 @@ class Place:
         else:
             self.element.text = value
 
+    @property
+    def size(self) -> int:
+        """Length of the value with everything in it, in bytes."""
+        return len(self.text if self.attribute is not None else etree.tostring(self.element))
+
     def remove(self) -> None:
         """Removes the property with everything in it."""
         if self.attribute is not None:
@@ -95,14 +104,7 @@ class Packet:
         found = _PACKET.search(text)
         if found is None:
             raise ValueError("damaged XMP")
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=False)
-        try:
-            self._root: Any = etree.fromstring(found[0], parser)
-        except etree.XMLSyntaxError as error:
-            raise ValueError(f"damaged XMP ({error})") from None
-        tree: Any = self._root.getroottree()
-        if tree.docinfo.doctype:
-            raise ValueError("damaged XMP (it has a document type)")
+        self._root: Any = _parsed(found[0], recover=False)
         self._original, self._first = data, etree.tostring(self._root)
         self._before, self._after = text[: found.start()], text[found.end() :]
 
@@ -124,8 +126,22 @@ class Packet:
         yield from places_in(self._root, *shorts)
 
     def value(self, short: str) -> str | None:
-        """The first value of a property; None if it is missing."""
-        return next((place.text for place in self.places(short)), None)
+        """The value of a property of the photo; None if it is missing.
+
+        Those in structures, such as the settings that a program has saved, are not the photo's.
+        """
+        return next((place.text for place in self.own_places(short)), None)
+
+    def own_places(self, *shorts: str) -> Iterator[Place]:
+        """The values of the photo's properties with these names; of all, if no name is given."""
+        names = {name_of(short) for short in shorts}
+        for description in self._descriptions():
+            for name in list(description.attrib):
+                if name in names or (not names and not name.startswith(f"{{{RDF}}}")):
+                    yield Place(description, name)
+            for child in list(description.iterchildren(etree.Element)):
+                if not names or child.tag in names:
+                    yield Place(child, None)
 
     def elements(self, short: str) -> list[Any]:
         """The elements with a name."""
@@ -137,13 +153,11 @@ class Packet:
 
     def set(self, short: str, value: str) -> None:
         """Sets a simple property, and adds it if it is missing."""
-        found = next(self.places(short), None)
+        found = next(self.own_places(short), None)
         if found is not None:
             found.text = value
             return
-        description = next(iter(self._descriptions()), None)
-        if description is None:
-            raise ValueError("damaged XMP (it has no description)")
+        description = self._description()
         # An element, because only a new element can declare a namespace of its own.
         prefix = short.partition(":")[0]
         child = etree.SubElement(description, name_of(short), nsmap={prefix: NAMESPACES[prefix]})
@@ -155,6 +169,19 @@ class Packet:
         for place in found:
             place.remove()
         return bool(found)
+
+    def add(self, place: Place) -> None:
+        """Moves a property of another packet into this one, as an element."""
+        if place.attribute is None:
+            self._description().append(place.element)
+        else:
+            child = etree.SubElement(self._description(), place.attribute)
+            child.text = place.text
+            place.remove()
+
+    def whole(self) -> bytes:
+        """The packet without the blanks around it that programs leave for changes in place."""
+        return bytes(etree.tostring(self._root, encoding="utf-8"))
 
     def remove_namespace(self, prefix: str) -> bool:
         """Removes all properties of a namespace; returns whether there were any."""
@@ -181,6 +208,16 @@ class Packet:
 
     def _rdf(self) -> Any:
         return self._root if self._root.tag == _ROOT else self._root.find(f".//{_ROOT}")
+
+    def _description(self) -> Any:
+        """The first description, which is added if there is none."""
+        listed = self._descriptions()
+        if listed:
+            return listed[0]
+        root = self._rdf()
+        if root is None:
+            raise ValueError("damaged XMP (it has no RDF)")
+        return etree.SubElement(root, _DESCRIPTION, {f"{{{RDF}}}about": ""})
 
     def _descriptions(self) -> list[Any]:
         root = self._rdf()
@@ -212,12 +249,46 @@ def numbers_in(element: Any, shorts: Iterable[str]) -> dict[str, tuple[Place, fl
 
 
 def with_upright_mark(data: bytes) -> bytes:
-    """A packet that cannot be parsed, with its orientation set to upright."""
+    """A packet in UTF-8 with its orientation set to upright, and every other byte kept."""
     return _ORIENTATION.sub(rb"\g<1>1", data)
 
 
+def repaired(data: bytes) -> bytes:
+    """What can be read of a packet that is no well-formed XML; empty if that is nothing."""
+    coded = _as_utf8(data)
+    try:
+        text = coded.decode()
+    except UnicodeDecodeError:
+        text = coded.decode("latin-1")
+    found = _UNFINISHED.search(_BARE_AMPERSAND.sub("&amp;", _NO_XML.sub("", text)))
+    if found is None:
+        return b""
+    try:
+        root = _parsed(found[0].encode(), recover=True)
+        whole = bytes(etree.tostring(root, encoding="utf-8"))
+        return b"" if Packet(whole).is_empty else whole
+    except ValueError:
+        return b""
+
+
+def _parsed(text: bytes, *, recover: bool) -> Any:
+    """The root element; ValueError if the text is no XML or defines entities."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=recover)
+    try:
+        root: Any = etree.fromstring(text, parser)
+    except etree.XMLSyntaxError as error:
+        raise ValueError(f"damaged XMP ({error})") from None
+    if root is None:
+        raise ValueError("damaged XMP")
+    if root.getroottree().docinfo.doctype:
+        raise ValueError("damaged XMP (it has a document type)")
+    return root
+
+
 def _as_utf8(data: bytes) -> bytes:
-    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
-        if data.startswith(mark):
-            return data[2:].decode(encoding, "replace").encode()
+    """The packet in UTF-8: its first character, `<` or a byte order mark, tells its coding."""
+    for coding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        if data.startswith(("<".encode(coding), "\ufeff".encode(coding))):
+            text = data[: len(data) // 4 * 4 if "32" in coding else len(data) // 2 * 2]
+            return text.decode(coding, "replace").removeprefix("\ufeff").encode()
     return data
