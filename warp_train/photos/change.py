@@ -39,6 +39,8 @@ def moved_box(
         result: (width, height) of the result.
         change: what happens to the upright picture.
     """
+    if not np.isfinite(box).all():
+        return None
     corner, size = np.array(box[:2]), np.array((box[2] - box[0], box[3] - box[1]))
     points = change.move(upright_points(corner + _BORDER * size, stored, orientation))
     if not np.isfinite(points).all():

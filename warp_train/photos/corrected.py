@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from warp_train.photos.damage import one_line
 from warp_train.photos.exif import EXIF_IFD, MAKER_NOTE
 from warp_train.photos.ifd import Block, Directory, open_block
 from warp_train.photos.metadata import Metadata
@@ -39,7 +40,7 @@ def panorama(metadata: Metadata) -> str | None:
     packet = _packet(metadata.xmp)
     if packet is None or not packet.uses("GPano"):
         return None
-    kind = packet.value("GPano:ProjectionType") or "of an unknown projection"
+    kind = one_line(packet.value("GPano:ProjectionType") or "of an unknown projection", most=60)
     return f"a panorama ({kind}; XMP GPano) cannot be corrected: no lens bends its lines"
 
 

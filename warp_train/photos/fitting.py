@@ -6,6 +6,7 @@ import struct
 from dataclasses import replace
 
 from warp_train.photos.claims import remove_claims
+from warp_train.photos.damage import one_line
 from warp_train.photos.exif import is_adobe_rgb
 from warp_train.photos.formats import Format
 from warp_train.photos.icc_profiles import (
@@ -60,7 +61,7 @@ def fitted(
         if getattr(metadata, field):
             lost.append(f"{kind.upper()} files cannot hold the {_NAMES[field]}: left out")
             metadata = replace(metadata, **{field: b""})  # type: ignore[arg-type]
-    return metadata, lost
+    return metadata, [one_line(note) for note in lost]
 
 
 def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Metadata:
@@ -79,7 +80,7 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
         lost.append("the data behind the picture, such as a video, were left out")
     return replace(
         metadata,
-        xmp=_merged_xmp(metadata) if metadata.xmp or metadata.extended_xmp else b"",
+        xmp=_merged_xmp(metadata, lost) if metadata.xmp or metadata.extended_xmp else b"",
         extended_xmp=b"",
         jpeg_segments=(),
         gain_map_marks=(),
@@ -88,7 +89,7 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
     )
 
 
-def _merged_xmp(metadata: Metadata) -> bytes:
+def _merged_xmp(metadata: Metadata, lost: list[str]) -> bytes:
     try:
         packet = Packet(metadata.xmp)
         packet.remove("xmpNote:HasExtendedXMP")
@@ -96,6 +97,8 @@ def _merged_xmp(metadata: Metadata) -> bytes:
             packet.add_descriptions_of(Packet(metadata.extended_xmp))
         remove_claims(packet)
     except ValueError:
+        if metadata.extended_xmp:
+            lost.append("its extended XMP was left out: one of its two parts is damaged")
         return metadata.xmp
     return b"" if packet.is_empty else bytes(packet)
 

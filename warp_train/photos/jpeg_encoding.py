@@ -38,6 +38,9 @@ from warp_train.photos.xmp import Packet, places_in
 
 _PART = 65_000
 """Bytes of extended XMP in one segment."""
+_MOST_XMP = LONGEST - len(XMP_HEADER)
+_REFERENCE = 300
+"""Bytes that are enough for the reference of an XMP to its extended part."""
 _MPF_VERSION, _MPF_COUNT, _MPF_ENTRIES = 0xB000, 0xB001, 0xB002
 _PRIMARY = 0x030000  # "baseline MP primary image" (CIPA DC-007, table 4)
 
@@ -103,7 +106,7 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     room = LONGEST - len(EXIF_HEADER)
     for at in range(0, len(metadata.exif), room):  # a long block goes on in further segments
         yield Segment(APP1, EXIF_HEADER + metadata.exif[at : at + room])
-    yield from _xmp_segments(metadata)
+    yield from _xmp_segments(metadata, lost)
     if len(metadata.comment) > LONGEST:
         lost.append("its comment was left out: it is too long for a JPEG file")
     elif metadata.comment:
@@ -114,6 +117,9 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     ):
         room = LONGEST - len(header) - 2
         pieces = [block[at : at + room] for at in range(0, len(block), room)]
+        if marker == APP2 and len(pieces) > 255:
+            lost.append("its colour profile was left out: it is too long for a JPEG file")
+            continue
         for number, piece in enumerate(pieces, 1):
             place = bytes((number, len(pieces))) if marker == APP2 else b""
             yield Segment(marker, header + place + piece)
@@ -121,26 +127,41 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     yield from metadata.jpeg_segments
 
 
-def _xmp_segments(metadata: Metadata) -> Iterator[Segment]:
+def _xmp_segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     """The XMP; what is too long for a segment goes into the extended part (XMP 3, 1.1.3.1)."""
     main, extended = metadata.xmp, metadata.extended_xmp
-    if len(XMP_HEADER) + len(main) > LONGEST:
+    try:
+        main, extended, digest = _two_parts(main, extended)
+    except ValueError:  # it cannot refer to another part
+        if extended:
+            lost.append("its extended XMP was left out: one of its two parts is damaged")
+        if len(main) > _MOST_XMP:
+            lost.append("its XMP was left out: it is damaged, and too long for a JPEG segment")
+        main, extended, digest = main if len(main) <= _MOST_XMP else b"", b"", ""
+    if main:
+        yield Segment(APP1, XMP_HEADER + main)
+    for at in range(0, len(extended), _PART):
+        place = digest.encode() + struct.pack(">II", len(extended), at)
+        yield Segment(APP1, EXTENDED_HEADER + place + extended[at : at + _PART])
+
+
+def _two_parts(main: bytes, extended: bytes) -> tuple[bytes, bytes, str]:
+    """The parts of an XMP, of which the first fits a segment and refers to the other's MD5 sum.
+
+    Raises ValueError if one has to be changed and is damaged.
+    """
+    if len(main) > _MOST_XMP or (extended and len(main) > _MOST_XMP - _REFERENCE):
         whole = Packet(main)
         whole.remove("xmpNote:HasExtendedXMP")
         if extended:
             whole.add_descriptions_of(Packet(extended))
         main, extended = b"", bytes(whole)
-    if not main and not extended:
-        return
     digest = hashlib.md5(extended, usedforsecurity=False).hexdigest().upper()
     if extended:
         packet = Packet(main)
         packet.set("xmpNote:HasExtendedXMP", digest)
         main = bytes(packet)
-    yield Segment(APP1, XMP_HEADER + main)
-    for at in range(0, len(extended), _PART):
-        place = digest.encode() + struct.pack(">II", len(extended), at)
-        yield Segment(APP1, EXTENDED_HEADER + place + extended[at : at + _PART])
+    return main, extended, digest
 
 
 def _index(before: int, after: int, pictures: Sequence[bytes]) -> bytes:
@@ -190,7 +211,9 @@ def with_lengths(metadata: Metadata) -> Metadata:
             item, "Item:Mime"
         ):
             listed = item.getparent()
-            listed.getparent().remove(listed)
+            directory = None if listed is None else listed.getparent()
+            if directory is not None:
+                directory.remove(listed)
     if not maps:
         packet.remove_namespace("hdrgm")
     if not metadata.appended:

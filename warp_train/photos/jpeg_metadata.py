@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import Literal
@@ -29,6 +30,7 @@ MPF_HEADER = b"MPF\x00"
 GAIN_MAP_HEADER = b"urn:iso:std:iso:ts:21496:-1\x00"
 """Starts the segment of a gain map's parameters, or of the mark that there is a gain map."""
 _GAIN_MAP_MARKS = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"HDRGainMap", b"hdrgainmap")
+_NOT_ZERO = re.compile(rb"[^\0]")
 _INCHES = {1: 1.0, 2: 2.54}
 _MOST_XMP = 2**26
 _SIGNATURE = "its content credentials (C2PA) were left out: they sign the old pixels"
@@ -176,7 +178,8 @@ def _appended(data: bytes, parts: JpegParts, found: JpegMetadata) -> list[Append
     appended: list[Appended] = []
     announced = bool(found.gain_map_marks) or _GAIN_MAP_MARKS[0] in found.blocks.get("xmp", b"")
     while at < len(data):
-        start = len(data) - len(data[at:].lstrip(b"\0"))
+        filled = _NOT_ZERO.search(data, at)
+        start = filled.start() if filled else len(data)
         if data[start : start + 3] != b"\xff\xd8\xff":
             if start < len(data):  # such as a video, whose first bytes may be zeros
                 appended.append(Appended("data", data[at:]))

@@ -12,6 +12,7 @@ import simplejpeg
 from PIL import Image as Pillow
 from PIL.JpegImagePlugin import zigzag_index
 
+from warp_train.photos.damage import clear_errors
 from warp_train.photos.jpeg_damage import LAST_ZEROS, damage_of
 from warp_train.photos.jpeg_segments import (
     APP0,
@@ -32,6 +33,8 @@ from warp_train.photos.pixels import Pixels
 
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _END = b"\xff\xd9"
+_JFIF = b"JFIF\0\1\1" + bytes((0, 0, 1, 0, 1, 0, 0))
+"""Its presence means YCbCr."""
 _FEW = 64
 """Spare bytes that encoders leave between the picture and the end marker."""
 _NEEDED = FRAMES | {APP0, APP14, DAC, DHT, DQT, DRI, SOS}
@@ -92,11 +95,9 @@ def decode_jpeg(
 
 def _by_pillow(picture: bytes) -> Pillow.Image:
     """As Pillow decodes it, which inverts Adobe's CMYK, and reads every subsampling."""
-    try:
+    with clear_errors():
         image = Pillow.open(io.BytesIO(picture), formats=("JPEG",))
         image.load()
-    except OSError as error:
-        raise ValueError(f"damaged or truncated ({error})") from error
     return image
 
 
@@ -108,6 +109,10 @@ def _bare(data: bytes, parts: JpegParts, frame: Frame) -> bytes:
         raise ValueError("damaged (it has no picture data)")
     for segment in parts.segments[: first.number + 1]:
         content = segment.content
+        if segment.marker == APP0:
+            if segment.content.startswith(b"JFIF\0") and len(pieces) == 1:
+                pieces.append(segment_bytes(APP0, _JFIF))  # decoders warn of versions but 1
+            continue
         if segment.marker in FRAMES:
             content = content[:1] + frame.height.to_bytes(2, "big") + content[3:]
         if segment.marker in _NEEDED:

@@ -13,6 +13,9 @@ XMP_KEYWORD = b"XML:com.adobe.xmp"
 COMMENT_KEYWORD = b"Comment"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"sPLT")
+"""Chunks that start with a keyword of 1 to 79 bytes."""
+_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"tIME": 7}
 _DEPENDS_ON_PIXELS = (b"bKGD", b"sBIT", b"hIST", b"sPLT")
 _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"eXIf", b"iCCP", b"iDOT")
 """Chunks of the picture's coding, or that `Metadata` has fields for."""
@@ -61,20 +64,6 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def bare_png(data: bytes) -> tuple[bytes, bytes]:
-    """The PNG with its pixels only, and the content of its tRNS chunk, which names clear colours.
-
-    OpenCV prints warnings about colour profiles, and drops clear colours of 16-bit grey.
-    """
-    pieces, clear = [data[:8]], b""
-    for kind, content in png_chunks(data):
-        if kind == b"tRNS":
-            clear = content
-        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
-            pieces.append(png_chunk(kind, content))
-    return b"".join(pieces), clear
-
-
 def png_metadata(data: bytes) -> PngMetadata:
     """The metadata of a PNG, wherever in the file they are.
 
@@ -87,13 +76,17 @@ def png_metadata(data: bytes) -> PngMetadata:
     for kind, content in png_chunks(data):
         name = kind.decode("latin-1")
         end += _FRAME + len(content)
-        if kind == b"eXIf":
+        if not _is_valid(kind, content):
+            lost.append(f"its PNG chunk {name} is damaged and was left out")
+        elif kind == b"eXIf":
             found["exif"] = content.removeprefix(b"Exif\x00\x00")
         elif kind == b"iCCP":
             _add_icc(content, found, lost)
         elif kind in _TEXT_CHUNKS:
             block = _block_of_text(kind, content)
-            if block is None:
+            if block is None and kind == b"zTXt" and _plain_text(kind, _after(content)) is None:
+                lost.append("its PNG chunk zTXt is damaged and was left out")
+            elif block is None:
                 kept.append((kind, content))
             elif block[1]:
                 found.setdefault(*block)
@@ -110,6 +103,12 @@ def png_metadata(data: bytes) -> PngMetadata:
     if data[end:].strip(b"\0"):
         lost.append(f"{len(data) - end} bytes behind the picture were left out")
     return PngMetadata(**found, kept=tuple(kept), lost=lost)
+
+
+def _is_valid(kind: bytes, content: bytes) -> bool:
+    """Whether readers of a PNG accept a chunk's type and its length."""
+    texts = kind in _TEXTS and not 0 < content.find(b"\0") < 80
+    return kind.isalpha() and not texts and len(content) == _LENGTHS.get(kind, len(content))
 
 
 def _add_icc(content: bytes, found: dict[str, bytes], lost: list[str]) -> None:
@@ -143,9 +142,14 @@ def _block_of_text(kind: bytes, content: bytes) -> tuple[str, bytes] | None:
     return fields[name], raw.removeprefix(b"Exif\x00\x00").removeprefix(b"Photoshop 3.0\x00")
 
 
+def _after(content: bytes) -> bytes:
+    """What follows the keyword of a chunk."""
+    return content.partition(b"\0")[2]
+
+
 def _plain_text(kind: bytes, rest: bytes) -> bytes | None:
     if kind == b"zTXt":
-        return _inflated(rest[1:])
+        return _inflated(rest[1:]) if rest[:1] == b"\0" else None
     return rest if kind == b"tEXt" else _international_text(rest)
 
 

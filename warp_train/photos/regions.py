@@ -42,7 +42,7 @@ def move_regions(packet: Packet, frames: Frames) -> list[str]:
 
 def _move_working_group(packet: Packet, frames: Frames) -> int:
     outside = 0
-    for regions in packet.elements("mwg-rs:Regions"):
+    for regions in _outermost(packet.elements("mwg-rs:Regions")):
         size = numbers_in(regions, ("stDim:w", "stDim:h"))
         measured = tuple(value for _, value in size.values())
         upright = frames.stored != frames.upright and measured == frames.upright
@@ -91,7 +91,7 @@ def _move_microsoft(packet: Packet, frames: Frames) -> int:
 
 def _move_iptc(packet: Packet, frames: Frames) -> int:
     outside = 0
-    for boundary in packet.elements("Iptc4xmpExt:RegionBoundary"):
+    for boundary in _outermost(packet.elements("Iptc4xmpExt:RegionBoundary")):
         unit = next((place.text for place in places_in(boundary, "Iptc4xmpExt:rbUnit")), "relative")
         width, height = frames.stored if unit != "pixel" else (1, 1)
         result = frames.result if unit != "pixel" else (1, 1)
@@ -117,6 +117,11 @@ def _move_iptc(packet: Packet, frames: Frames) -> int:
             new = (x, y, right - left, bottom - top, (right - left) / 2)
             _write(corner, dict(zip(_BOUNDARY, new, strict=True)))
     return outside
+
+
+def _outermost(elements: list[Any]) -> list[Any]:
+    """Elements of one name that are in none of the others: what is in two would move twice."""
+    return [one for one in elements if next(one.iterancestors(one.tag), None) is None]
 
 
 def _vertices(boundary: Any) -> list[Any]:

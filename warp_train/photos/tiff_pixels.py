@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from typing import Any
 
 import cv2
@@ -11,18 +12,22 @@ import numpy as np
 import tifffile
 from PIL import Image as Pillow
 
+from warp_train.photos.damage import clear_errors
 from warp_train.photos.exif import ORIENTATION
-from warp_train.photos.ifd import open_block, packed
-from warp_train.photos.pixels import MOST_PIXELS, Pixels
-from warp_train.photos.tiff_checks import (
-    CHANNELS,
-    JPEG,
-    check_page,
-    further_pages,
-    named_damage,
-)
+from warp_train.photos.ifd import INTEGER_KINDS, open_block, packed
+from warp_train.photos.pixels import Pixels, check_size
+from warp_train.photos.tiff_checks import CHANNELS, JPEG, check_page, further_pages
 
+_LAYOUT = {
+    **dict.fromkeys((254, 256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323), 1),
+    **dict.fromkeys((258, 273, 279, 320, 324, 325, 338, 339), None),
+}
+"""Tags that describe the pixels, and how many numbers they hold; None: any number."""
+_SIZES = ("imagewidth", "imagelength", "samplesperpixel")
 _PREMULTIPLIED, _ALPHA = 1, 2
+_MOST_SAMPLES = 32
+_LARGE_PART = 2**26
+"""Numbers in a tile or strip, which may be larger than a small picture."""
 _UNUSED = "a channel that is neither colour nor transparency was left out"
 _UNUSED_OF_CMYK = "a channel beside CMYK was left out"
 
@@ -39,21 +44,27 @@ def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
     Raises:
         ValueError: the page cannot be corrected, or it is damaged or too large.
     """
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    _refuse_damaged_tags(data)
+    with clear_errors():
+        file = tifffile.TiffFile(io.BytesIO(data))
         if not len(file.pages):
             raise ValueError("truncated or damaged (it has no page)")
-        page = file.pages[0]
-        assert isinstance(page, tifffile.TiffPage)
-        if page.imagewidth * page.imagelength > MOST_PIXELS:
-            size = f"{page.imagewidth}x{page.imagelength} px"
-            raise ValueError(f"{size}; at most {MOST_PIXELS // 10**6} megapixels are allowed")
+        page: Any = file.pages[0]
+        width, height, samples = (int(getattr(page, name)) for name in _SIZES)
+        part = math.prod(page.chunks)
+        math.prod(page.chunked)  # raises an error for tiles without a height
+    with file:
+        check_size(width, height, len(data))
+        if part > max(_LARGE_PART, 4 * samples * width * height):
+            raise ValueError("damaged (its tiles are larger than the picture)")
+        if samples > _MOST_SAMPLES:
+            raise ValueError(f"{samples} channels a pixel: not a photo")
         check_page(page, data)
         notes = further_pages(data)
-        colours, samples = int(page.photometric), int(page.samplesperpixel)
+        colours = int(page.photometric)
         if _is_for_libtiff(page):
             return _by_libtiff(data), [*notes, *([_UNUSED] if samples > 3 else [])]
-        with named_damage():
-            stored = _decoded(page)
+        stored = _decoded(page)
         if colours == 3:
             return _with_palette(stored, page), notes
     if colours == 5:
@@ -62,12 +73,26 @@ def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
     return _with_alpha(stored, colours, tuple(map(int, page.extrasamples)), notes), notes
 
 
+def _refuse_damaged_tags(data: bytes) -> None:
+    """Raises ValueError if a tag that describes the pixels does not hold positive numbers."""
+    block = open_block(data)
+    for tag, entry in block.directory(block.first).entries.items():
+        if tag not in _LAYOUT:
+            continue
+        numbers = block.numbers(entry) if entry.kind in INTEGER_KINDS else ()
+        if not numbers or min(numbers) < 0 or (len(numbers) > 1 and _LAYOUT[tag] == 1):
+            raise ValueError(f"damaged (its TIFF tag {tag} is invalid)")
+
+
 def _decoded(page: Any) -> Pixels:
     """[H, W, samples] as stored, whatever the planes and the compression."""
-    pixels = np.asarray(page.asarray())
+    with clear_errors():
+        pixels = np.asarray(page.asarray())
     shape = (page.imagelength, page.imagewidth)
     if int(page.planarconfig) == 2 and page.samplesperpixel > 1:
         pixels = np.moveaxis(pixels.reshape(-1, *shape), 0, -1)
+    if pixels.size < math.prod(shape):
+        raise ValueError("damaged (it has fewer pixels than it declares)")
     pixels = pixels.reshape(*shape, -1)
     bits = int(page.bitspersample)
     if bits < 8 and int(page.photometric) != 3:
@@ -77,6 +102,8 @@ def _decoded(page: Any) -> Pixels:
 
 def _with_palette(stored: Pixels, page: Any) -> Pixels:
     table = np.asarray(page.colormap)
+    if table.ndim != 2 or len(table) != 3:
+        raise ValueError("damaged (its palette is missing)")
     if table.max() > 255:  # some programs store 8 bits instead of 16
         table = table >> 8
     index = np.minimum(stored[..., 0], table.shape[1] - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from warp_train.photos.ifd import IFD, LONG, Entry
+from warp_train.photos.ifd import IFD, LONG, RATIONAL, SHORT, Entry, packed
 
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS, C2PA = 700, 33723, 34377, 34675, 37724, 52545
 RESOLUTION = (282, 283, 296)
@@ -60,15 +60,18 @@ _FALSE = {
 Place = Literal["same block", "other block"]
 
 
-def fate_of(entry: Entry, place: Place) -> tuple[bool, str | None]:
+def fate_of(entry: Entry, order: str, place: Place) -> tuple[bool, str | None]:
     """Whether a tag of the first directory goes into a new file, and the warning if it is lost.
 
     Args:
         entry: the tag.
+        order: byte order of its value, `<` or `>`.
         place: `same block` if all positions in the block stay as they are, so that a tag of an
             unknown meaning may contain positions.
     """
     tag = entry.tag
+    if tag in RESOLUTION and not _is_resolution(entry, order):
+        return False, None
     if tag in _PHOTOGRAPHIC:
         return True, None
     if tag in _FALSE:
@@ -79,3 +82,11 @@ def fate_of(entry: Entry, place: Place) -> tuple[bool, str | None]:
     if private and (place == "same block" or entry.kind not in (LONG, IFD, 16, 17, 18)):
         return True, None
     return False, f"its TIFF tag {tag} was left out: its meaning is unknown"
+
+
+def _is_resolution(entry: Entry, order: str) -> bool:
+    """Whether a resolution is of the prescribed type, and its unit of a prescribed value."""
+    if entry.tag == RESOLUTION[2]:
+        units = [packed(order, SHORT, (unit,)) for unit in (1, 2, 3)]
+        return entry.kind == SHORT and entry.value in units
+    return entry.kind == RATIONAL and entry.count == 1

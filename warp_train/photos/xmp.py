@@ -15,8 +15,9 @@ from lxml import etree
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION, _ROOT = f"{{{RDF}}}Description", f"{{{RDF}}}RDF"
 _TEXT = f"{{{RDF}}}li"
-_PACKET = re.compile(
-    rb"<((?:[\w.-]+:)?xmpmeta)\b.*</\1\s*>|<((?:[\w.-]+:)?RDF)\b.*</\2\s*>", re.DOTALL
+_STARTS = (
+    re.compile(rb"<((?:[\w.-]{1,99}:)?xmpmeta)\b"),
+    re.compile(rb"<((?:[\w.-]{1,99}:)?RDF)\b"),
 )
 _ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))\d')
 _EMPTY = (
@@ -92,19 +93,17 @@ class Packet:
     def __init__(self, data: bytes) -> None:
         """Raises ValueError if the packet cannot be parsed."""
         text = _as_utf8(data) if data else _EMPTY
-        found = _PACKET.search(text)
-        if found is None:
-            raise ValueError("damaged XMP")
+        start, end = _extent(text)
         parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=False)
         try:
-            self._root: Any = etree.fromstring(found[0], parser)
+            self._root: Any = etree.fromstring(text[start:end], parser)
         except etree.XMLSyntaxError as error:
             raise ValueError(f"damaged XMP ({error})") from None
         tree: Any = self._root.getroottree()
         if tree.docinfo.doctype:
             raise ValueError("damaged XMP (it has a document type)")
         self._original, self._first = data, etree.tostring(self._root)
-        self._before, self._after = text[: found.start()], text[found.end() :]
+        self._before, self._after = text[:start], text[end:]
 
     def __bytes__(self) -> bytes:
         if etree.tostring(self._root) == self._first:
@@ -196,6 +195,18 @@ class Packet:
     def _descriptions(self) -> list[Any]:
         root = self._rdf()
         return [] if root is None else root.findall(_DESCRIPTION)
+
+
+def _extent(text: bytes) -> tuple[int, int]:
+    """Start and end of the XML of a packet. Raises ValueError if there is none."""
+    for start in _STARTS:
+        opening = start.search(text)
+        if opening is not None:
+            closing = text.rfind(b"</" + opening[1], opening.end())
+            end = text.find(b">", closing) + 1
+            if closing >= 0 and end:
+                return opening.start(), end
+    raise ValueError("damaged XMP")
 
 
 def places_in(element: Any, *shorts: str) -> Iterator[Place]:
