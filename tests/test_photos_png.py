@@ -122,7 +122,7 @@ def test_damaged_pixels_are_named(bits: int) -> None:
     whole = zlib.compress(rows)
     for coded in (zlib.compress(rows[: len(rows) // 2]), whole[:200] + bytes(99) + whole[299:]):
         data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", coded) + chunk(b"IEND", b"")
-        with pytest.raises(ValueError, match="truncated or damaged"):
+        with pytest.raises(ValueError, match=r"truncated|damaged"):
             read(data)
     data = png_file(own, bits, 2)
     with pytest.raises(ValueError, match="wrong checksum"):
@@ -140,7 +140,7 @@ def test_webp_keeps_unknown_chunks_and_names_damage(channels: int) -> None:
     assert lost == []
     assert result.endswith(other)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(result))), photo.pixels)
-    with pytest.raises(ValueError, match="truncated"):
+    with pytest.raises(ValueError, match=r"truncated|damaged"):
         upright_photo(".webp", plain[:-30])
     noise = RNG.integers(0, 256, (200, 300, 3)).astype(np.uint8)
     lossy = saved(noise, "WEBP", quality=80)
