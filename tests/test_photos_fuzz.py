@@ -108,15 +108,17 @@ def with_size(data: bytes, frame: bytes, size: bytes) -> bytes:
     return data[:at] + size + data[at + len(size) :]
 
 
-def with_tag(order: str, tag: int, kind: int, values: bytes, name: str = "tiff") -> bytes:
-    """A TIFF whose entry of a tag has another type, one value and these four bytes."""
+def with_tag(
+    order: str, tag: int, kind: int, values: bytes, name: str = "tiff", count: int = 1
+) -> bytes:
+    """A TIFF whose entry of a tag has another type, count, and these four bytes."""
     data = bytearray(seeds()[name])
     code, size = ("<", "little") if order == "<" else (">", "big")
     first = int.from_bytes(data[4:8], size)  # type: ignore[arg-type]
-    (count,) = struct.unpack_from(code + "H", data, first)
-    for at in range(first + 2, first + 2 + 12 * count, 12):
+    (rows,) = struct.unpack_from(code + "H", data, first)
+    for at in range(first + 2, first + 2 + 12 * rows, 12):
         if struct.unpack_from(code + "H", data, at)[0] == tag:
-            struct.pack_into(code + "HI", data, at + 2, kind, 1)
+            struct.pack_into(code + "HI", data, at + 2, kind, count)
             data[at + 8 : at + 12] = values
             return bytes(data)
     raise AssertionError(f"no tag {tag}")
@@ -179,6 +181,10 @@ FOUND: dict[str, tuple[Callable[[], bytes], str]] = {
         READ,
     ),
     "a width in words": (lambda: with_tag("<", 256, 2, b"ab\0\0"), "tag 256 is invalid"),
+    "bits of a thousand channels": (
+        lambda: with_tag("<", 258, 3, b"\x08\0\0\0", count=2000),
+        "bits a channel",
+    ),
     "a negative width": (lambda: with_tag("<", 256, 9, b"\xff" * 4), "tag 256 is invalid"),
     "tiles without a height": (lambda: with_tag(">", 323, 3, bytes(4), "tiled_lzw"), "damaged"),
     "tiles of gigabytes": (
@@ -258,6 +264,10 @@ FOUND: dict[str, tuple[Callable[[], bytes], str]] = {
     "a JPEG of nothing": (
         lambda: with_size(jpeg_of(textured(H, W)), b"\xff\xc0\0\x11\x08", b"\x4e\x20" * 2),
         "20000x20000 px in",
+    ),
+    "a strip of gigapixels": (
+        lambda: with_size(seeds()["jpeg_tiff"], b"\xff\xc0\0\x11\x08", b"\xff\0\xff\0"),
+        "65280x65280 px",
     ),
     "a gain map of gigapixels": (gain_map_bomb, READ),
     "tags that hold each other": (overlapping_tags, READ),

@@ -28,10 +28,14 @@ def clear_errors() -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        words = one_line(str(error), most=120)
-        own = type(error).__name__ not in vars(builtins) or isinstance(error, OSError)
-        named = words and own and not isinstance(error, _UNNAMED)
-        raise ValueError(f"damaged ({words})" if named else "damaged") from error
+        words = words_of(error)
+        raise ValueError(f"damaged ({words})" if words else "damaged") from error
+
+
+def words_of(error: Exception) -> str:
+    """The words of a library's own error; empty if it is one of Python's, which mean the code."""
+    own = type(error).__name__ not in vars(builtins) or isinstance(error, OSError)
+    return one_line(str(error), most=120) if own and not isinstance(error, _UNNAMED) else ""
 
 
 def one_line(text: str, most: int = _LONGEST) -> str:

@@ -19,7 +19,7 @@ LEAST_SIDE = 16
 MOST_PIXELS = 2**29
 """Most pixels of a photo: a larger file is a mistake or a decompression bomb."""
 
-_MOST_FOR_SHORT = 2**26
+_MOST_FOR_SHORT = 2**24
 _MOST_PER_BYTE = 4096
 """Pixels that a byte of a file can hold, for files of more pixels than the number above: the bound
 is that of blank pictures, and of headers that ask for all the memory there is."""

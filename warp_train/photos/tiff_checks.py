@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import tifffile
 
+from warp_train.photos.damage import words_of
 from warp_train.photos.ifd import Block, Directory, open_block
 from warp_train.photos.jpeg_pixels import decode_jpeg
-from warp_train.photos.jpeg_segments import jpeg_parts
+from warp_train.photos.jpeg_segments import frame_header, jpeg_parts
 
 COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 """Kinds of colours that are read, by the photometric interpretation."""
@@ -57,7 +59,10 @@ def named_damage() -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # from struct.error to the codecs' own
-        raise ValueError(f"truncated or damaged ({error})") from error
+        words = str(error) if isinstance(error, ValueError) else words_of(error)
+        raise ValueError(
+            f"truncated or damaged ({words})" if words else "truncated or damaged"
+        ) from error
 
 
 def further_pages(data: bytes) -> list[str]:
@@ -111,7 +116,7 @@ def _check_samples(page: Any) -> None:
             f"{kind} samples cannot be corrected: save it with 16 bits a channel first"
         )
     listed = page.tags.valueof(258, default=1)
-    bits = set(listed if isinstance(listed, tuple) else (listed,))
+    bits = set(map(int, np.atleast_1d(listed)))  # tifffile lists many numbers as an array
     if len(bits) > 1 or not bits <= {1, 2, 4, 8, 16}:
         found = "/".join(map(str, sorted(bits)))
         raise ValueError(
@@ -134,9 +139,14 @@ def _check_places(page: Any, size: int) -> None:
 def _check_jpegs(page: Any, data: bytes) -> None:
     """TIFF decoders fill the rest of a damaged JPEG strip or tile with grey."""
     tables = (page.jpegtables or b"")[2:-2]
+    most = 4 * max(page.imagewidth, page.tilewidth) * max(page.imagelength, page.tilelength)
     for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
         whole = data[start : start + 2] + tables + data[start + 2 : start + length]
-        decode_jpeg(whole, jpeg_parts(whole))
+        parts = jpeg_parts(whole)
+        frame = frame_header(parts)
+        if frame.width * frame.height > most:
+            raise ValueError(f"a part of it claims {frame.width}x{frame.height} px")
+        decode_jpeg(whole, parts)
 
 
 def _check_lengths(page: Any, data: bytes) -> None:

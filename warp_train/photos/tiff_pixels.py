@@ -26,7 +26,7 @@ _LAYOUT = {
 _SIZES = ("imagewidth", "imagelength", "samplesperpixel")
 _PREMULTIPLIED, _ALPHA = 1, 2
 _MOST_SAMPLES = 32
-_LARGE_PART = 2**26
+_LARGE_PART = 2**24
 """Numbers in a tile or strip, which may be larger than a small picture."""
 _UNUSED = "a channel that is neither colour nor transparency was left out"
 _UNUSED_OF_CMYK = "a channel beside CMYK was left out"
@@ -150,7 +150,8 @@ def _by_libtiff(data: bytes) -> Pixels:
         patched[entry.at : entry.at + len(entry.value)] = packed(
             block.order, entry.kind, [1] * entry.count
         )
-    pixels = cv2.imdecode(np.frombuffer(patched, np.uint8), cv2.IMREAD_COLOR)
+    with clear_errors():
+        pixels = cv2.imdecode(np.frombuffer(patched, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ValueError("truncated or damaged")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
