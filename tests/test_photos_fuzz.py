@@ -183,7 +183,7 @@ FOUND: dict[str, tuple[Callable[[], bytes], str]] = {
     "a width in words": (lambda: with_tag("<", 256, 2, b"ab\0\0"), "tag 256 is invalid"),
     "bits of a thousand channels": (
         lambda: with_tag("<", 258, 3, b"\x08\0\0\0", count=2000),
-        "bits a channel",
+        "damaged",
     ),
     "a negative width": (lambda: with_tag("<", 256, 9, b"\xff" * 4), "tag 256 is invalid"),
     "tiles without a height": (lambda: with_tag(">", 323, 3, bytes(4), "tiled_lzw"), "damaged"),
