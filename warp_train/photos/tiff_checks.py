@@ -11,7 +11,7 @@ import tifffile
 
 from warp_train.photos.ifd import Block, Directory, open_block
 from warp_train.photos.jpeg_pixels import decode_jpeg
-from warp_train.photos.jpeg_segments import jpeg_parts
+from warp_train.photos.jpeg_segments import frame_header, jpeg_parts
 
 COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 """Kinds of colours that are read, by the photometric interpretation."""
@@ -136,7 +136,9 @@ def _check_jpegs(page: Any, data: bytes) -> None:
     tables = (page.jpegtables or b"")[2:-2]
     for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
         whole = data[start : start + 2] + tables + data[start + 2 : start + length]
-        decode_jpeg(whole, jpeg_parts(whole))
+        parts = jpeg_parts(whole)
+        if len(frame_header(parts).components) != 2:  # grey and alpha, which no JPEG file has
+            decode_jpeg(whole, parts)
 
 
 def _check_lengths(page: Any, data: bytes) -> None:
