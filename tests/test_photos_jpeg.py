@@ -129,7 +129,7 @@ def test_unusual_sampling_is_read() -> None:
 
 def test_kinds_that_are_not_read_are_named() -> None:
     twelve = (pixels(40, 60, 3, np.uint16) >> 4).astype(np.uint16)
-    with pytest.raises(ValueError, match=r"of 12 bits cannot be corrected: convert"):
+    with pytest.raises(ValueError, match=r"of 12 bits a channel cannot be corrected: convert"):
         read(bytes(imagecodecs.jpeg_encode(twelve, bitspersample=12)))
     with pytest.raises(ValueError, match="JPEG-LS file: convert"):
         read(bytes(imagecodecs.jpegls_encode(PHOTO)))
@@ -205,7 +205,7 @@ def test_damage_is_named(coding: dict[str, Any]) -> None:
         damaged += [data[: start + int(share * length)] + END for share in (0.3, 0.9, 0.99)]
         damaged += [data[:-2], data[:-1], data[: len(data) // 2]]
         for number, content in enumerate(damaged):
-            with pytest.raises(ValueError, match=r"truncated|damaged|Bogus marker length"):
+            with pytest.raises(ValueError, match=r"truncated|damaged"):
                 raise AssertionError(f"{number} is read: {read(content).warnings}")
 
 

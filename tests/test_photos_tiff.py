@@ -186,6 +186,16 @@ def test_subsampled_colours_are_read_and_turned(coding: int) -> None:
         read(tiff_file(tags, [raw[:-65] if coding == 32773 else b""]))
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_jpegs_in_a_tiff_are_read(channels: int) -> None:
+    picture = pixels(40, 64, channels)
+    coding: dict[str, Any] = {"compression": "jpeg", "compressionargs": {"level": 100}}
+    data = tiff(picture, rowsperstrip=16, subsampling=(1, 1), **coding)
+    photo = read(data)
+    assert photo.warnings == ()
+    assert np.abs(photo.pixels.astype(int) - picture).max() <= 4
+
+
 def test_planes_that_are_jpegs_without_a_header_are_read() -> None:
     """As libtiff writes them."""
     picture = pixels(20, 32, 3)
