@@ -28,7 +28,13 @@ class Change:
 
 
 def moved_box(
-    box: Box, stored: tuple[int, int], orientation: int, result: tuple[int, int], change: Change
+    box: Box,
+    stored: tuple[int, int],
+    orientation: int,
+    result: tuple[int, int],
+    change: Change,
+    *,
+    to_border: bool = False,
 ) -> Box | None:
     """The bounds of a box of the stored picture in the result; None if it lies outside.
 
@@ -38,6 +44,7 @@ def moved_box(
         orientation: EXIF's, 1..8, by which the picture is rotated upright.
         result: (width, height) of the result.
         change: what happens to the upright picture.
+        to_border: a box outside is moved to the border instead, for corners of a larger shape.
     """
     if not np.isfinite(box).all():
         return None
@@ -47,9 +54,9 @@ def moved_box(
         return None
     left, top = points.min(0)
     right, bottom = points.max(0)
-    if right < 0 or bottom < 0 or left > result[0] or top > result[1]:
+    if not to_border and (right < 0 or bottom < 0 or left > result[0] or top > result[1]):
         return None
-    edges = (max(left, 0), max(top, 0), min(right, result[0]), min(bottom, result[1]))
+    edges = np.clip((left, top, right, bottom), 0, (*result, *result))
     return tuple(float(edge) for edge in edges)  # type: ignore[return-value]
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from warp_train.photos.damage import one_line
 from warp_train.photos.exif import EXIF_IFD, MAKER_NOTE
 from warp_train.photos.ifd import Block, Directory, open_block
 from warp_train.photos.metadata import Metadata
 from warp_train.photos.updating import APPLIED, OWN_MARK
-from warp_train.photos.xmp import Packet, name_of
+from warp_train.photos.xmp import RDF, Packet, name_of
+from warp_train.photos.xmp_repair import repaired
 
 _MAKE = 0x010F
 _ON = ("1", "true")
+_SCALE = "crs:LensProfileDistortionScale"
 
 
 def why_corrected(metadata: Metadata) -> str | None:
@@ -56,7 +59,8 @@ def _packet(xmp: bytes) -> Packet | None:
     try:
         return Packet(xmp) if xmp else None
     except ValueError:
-        return None
+        whole = repaired(xmp)
+        return Packet(whole) if whole else None
 
 
 def _is_on(packet: Packet, short: str) -> bool:
@@ -71,31 +75,52 @@ def _is_applied(packet: Packet) -> bool:
 def _adobe(packet: Packet) -> str | None:
     if not _is_applied(packet):
         return None
-    if _is_on(packet, "crs:LensProfileEnable"):
+    if _is_on(packet, "crs:LensProfileEnable") and _amount(packet, _SCALE, 100):
         return "Adobe's lens profile was applied (XMP crs:LensProfileEnable)"
-    amount = packet.value("crs:LensManualDistortionAmount") or "0"
+    if _amount(packet, "crs:LensManualDistortionAmount", 0):
+        return "its distortion was corrected by hand (XMP crs:LensManualDistortionAmount)"
+    return None
+
+
+def _amount(packet: Packet, short: str, default: float) -> float:
     try:
-        moved = float(amount) != 0
+        return float(packet.value(short) or default)
     except ValueError:
-        moved = False
+        return default
+
+
+def _darktable(packet: Packet) -> str | None:
+    """The last states of darktable's lens modules in the active part of the development."""
+    end = _amount(packet, "darktable:history_end", float("inf"))
+    states: dict[str, str] = {}
+    for number, place in enumerate(packet.places("darktable:operation")):
+        step = place.element if place.attribute else place.element.getparent()
+        listed = _step_value(step, "num")
+        if place.text == "lens" and (int(listed) if listed.isdecimal() else number) < end:
+            states[_step_value(step, "multi_priority")] = _step_value(step, "enabled")
+    states |= _old_darktable(packet)
     return (
-        "its distortion was corrected by hand (XMP crs:LensManualDistortionAmount)"
-        if moved
+        "darktable's lens correction was applied (XMP darktable:history)"
+        if "1" in states.values()
         else None
     )
 
 
-def _darktable(packet: Packet) -> str | None:
-    """The last state of darktable's lens module in the history of the development."""
-    enabled, state = name_of("darktable:enabled"), None
-    for place in packet.places("darktable:operation"):
-        step = place.element if place.attribute else place.element.getparent()
-        if place.text == "lens":
-            own = step.get(enabled)
-            state = own if own is not None else step.findtext(enabled, "")
-    return (
-        "darktable's lens correction was applied (XMP darktable:history)" if state == "1" else None
-    )
+def _step_value(step: Any, name: str) -> str:
+    """A value of a step of the history, in either spelling; empty if it is missing."""
+    tag = name_of(f"darktable:{name}")
+    own = step.get(tag)
+    return str(own if own is not None else step.findtext(tag, "")).strip()
+
+
+def _old_darktable(packet: Packet) -> dict[str, str]:
+    """The last state of the lens module as darktable wrote it before 2.4: in two parallel lists."""
+    lists = [
+        [item.text or "" for one in packet.elements(name) for item in one.iter(f"{{{RDF}}}li")]
+        for name in ("darktable:history_operation", "darktable:history_enabled")
+    ]
+    states = [state for operation, state in zip(*lists, strict=False) if operation == "lens"]
+    return {"": states[-1]} if states else {}
 
 
 def _camera(exif: bytes) -> str | None:

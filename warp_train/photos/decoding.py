@@ -30,6 +30,7 @@ from warp_train.photos.pixels import Pixels, check_size
 from warp_train.photos.png_pixels import decode_png
 from warp_train.photos.tiff_pixels import decode_tiff
 from warp_train.photos.webp_chunks import is_lossless
+from warp_train.photos.xmp import with_upright_mark
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _bmp_found(data: bytes) -> Found:
 def _decode_heif(data: bytes, kind: Kind) -> Stored:
     picture = read_heif(data)
     # What the XMP announces, a gain map or a video, is in other parts of the file.
-    xmp = without_claims(picture.xmp)
+    xmp = with_upright_mark(without_claims(picture.xmp))
     metadata = Metadata(exif=picture.exif, icc=picture.icc, xmp=xmp)
     # libheif has rotated the pixels; EXIF's orientation is for information only in these files.
     return _stored(

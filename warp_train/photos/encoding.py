@@ -58,14 +58,18 @@ def encode_photo(
             f"{width}x{height} px is too large: {kind.upper()} files hold at most {longest} px a "
             "side"
         )
+    pixels = _with_held_channels(pixels, kind)
+    unmarked = kind == "bmp" and change.corrected
+    if unmarked:
+        change = replace(change, corrected=False)
     metadata, lost = updated(photo.metadata, photo.stored_size, photo.orientation, pixels, change)
+    if unmarked:
+        lost.append("BMP files cannot hold the mark of a correction: it would be corrected again")
     metadata, more = fitted(metadata, kind, pixels.shape[2], photo.format)
     lost += more
     if kind == "png":
         return encode_png(pixels, metadata), lost
     if kind == "tiff":
-        if pixels.shape[2] == 2 and pixels.dtype == np.uint16:
-            pixels = pixels[..., [0, 0, 0, 1]]  # few programs read 16-bit grey with alpha
         data, more = encode_tiff(pixels, metadata)
         return data, lost + more
     if pixels.dtype != np.uint8:
@@ -82,6 +86,15 @@ def encode_photo(
     coding = photo.jpeg and photo.jpeg.turned(photo.orientation)
     data, more = encode_jpeg(pixels, metadata, coding, quality)
     return data, lost + more
+
+
+def _with_held_channels(pixels: Pixels, kind: Format) -> Pixels:
+    """The pixels as RGB where the format, or most programs, know no grey or none with alpha."""
+    channels = pixels.shape[2]
+    deep_tiff = kind == "tiff" and pixels.dtype == np.uint16
+    if channels == 2 and (kind in ("webp", "bmp") or deep_tiff):
+        return pixels[..., [0, 0, 0, 1]]
+    return pixels[..., [0, 0, 0]] if channels == 1 and kind == "webp" else pixels
 
 
 def _with_gain_map(

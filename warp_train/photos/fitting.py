@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from warp_train.photos.claims import remove_claims
+from warp_train.photos.claims import without_claims
 from warp_train.photos.damage import one_line
 from warp_train.photos.exif import is_adobe_rgb
 from warp_train.photos.formats import Format
@@ -15,13 +15,26 @@ from warp_train.photos.icc_profiles import (
     adobe_rgb_profile,
     colour_profile,
     gamma_profile,
+    is_grey,
     is_srgb,
+    profile_of_grey,
 )
 from warp_train.photos.metadata import Metadata
-from warp_train.photos.png_chunks import COLOUR_CHUNKS, COMMENT_KEYWORD
+from warp_train.photos.photoshop import iptc_of
+from warp_train.photos.png_chunks import COLOUR_CHUNKS, comment_chunk, comment_of
 from warp_train.photos.xmp import Packet
 
-_NAMES = {"exif": "EXIF", "icc": "colour profile", "xmp": "XMP", "photoshop": "IPTC captions"}
+_NAMES = {"exif": "EXIF", "icc": "colour profile", "xmp": "XMP"}
+_MIME: dict[Format, str] = {
+    **{"jpeg": "image/jpeg", "png": "image/png", "tiff": "image/tiff"},
+    **{"webp": "image/webp", "bmp": "image/bmp"},
+}
+_CODING = (
+    *("tiff:Compression", "tiff:PhotometricInterpretation", "tiff:PlanarConfiguration"),
+    *("tiff:SamplesPerPixel", "tiff:BitsPerSample"),
+    *("tiff:YCbCrSubSampling", "tiff:YCbCrPositioning"),
+)
+"""What an XMP says of the coding of the pixels."""
 _LACKS: dict[Format, tuple[str, ...]] = {
     "webp": ("photoshop",),
     "bmp": ("exif", "icc", "xmp", "photoshop"),
@@ -29,6 +42,8 @@ _LACKS: dict[Format, tuple[str, ...]] = {
 """Metadata blocks that a format cannot hold."""
 _BACKGROUND_LENGTH = {1: 2, 2: 2, 3: 6, 4: 6}
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_OF_PROFILE = frozenset(COLOUR_CHUNKS) - {b"mDCV", b"cLLI"}
+"""Chunks that a colour profile replaces."""
 _NEAR_SRGB = 0.02
 """Difference of a gamma, or of a chromaticity, that nobody can see."""
 
@@ -46,6 +61,12 @@ def fitted(
     """
     lost: list[str] = []
     metadata = _with_profile(metadata, kind, channels, source, lost)
+    if is_grey(metadata.icc) and channels >= 3:
+        metadata = replace(metadata, icc=profile_of_grey(metadata.icc) or b"")
+        if not metadata.icc:
+            lost.append("its grey colour profile was left out: the new file's pixels are RGB")
+    if kind != source:
+        metadata = replace(metadata, xmp=_with_format(metadata.xmp, kind))
     if kind != "jpeg":
         metadata = _without_jpeg_parts(metadata, kind, lost)
     metadata = (
@@ -59,7 +80,9 @@ def fitted(
         metadata = replace(metadata, webp_chunks=())
     for field in _LACKS.get(kind, ()):
         if getattr(metadata, field):
-            lost.append(f"{kind.upper()} files cannot hold the {_NAMES[field]}: left out")
+            captions = "IPTC captions" if iptc_of(metadata.photoshop) else "Photoshop resources"
+            name = _NAMES.get(field, captions)
+            lost.append(f"{kind.upper()} files cannot hold the {name}: left out")
             metadata = replace(metadata, **{field: b""})  # type: ignore[arg-type]
     return metadata, [one_line(note) for note in lost]
 
@@ -78,10 +101,12 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
             )
     if any(one.kind == "data" for one in metadata.appended):
         lost.append("the data behind the picture, such as a video, were left out")
+    xmp = metadata.xmp
+    if metadata.appended or metadata.gain_map_marks:
+        xmp = without_claims(metadata.xmp)
     return replace(
         metadata,
-        xmp=_merged_xmp(metadata, lost) if metadata.xmp or metadata.extended_xmp else b"",
-        extended_xmp=b"",
+        xmp=xmp,
         jpeg_segments=(),
         gain_map_marks=(),
         has_index=False,
@@ -89,18 +114,16 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
     )
 
 
-def _merged_xmp(metadata: Metadata, lost: list[str]) -> bytes:
+def _with_format(xmp: bytes, kind: Format) -> bytes:
+    """The packet without what it says of the old file's format."""
     try:
-        packet = Packet(metadata.xmp)
-        packet.remove("xmpNote:HasExtendedXMP")
-        if metadata.extended_xmp:
-            packet.add_descriptions_of(Packet(metadata.extended_xmp))
-        remove_claims(packet)
+        packet = Packet(xmp)
     except ValueError:
-        if metadata.extended_xmp:
-            lost.append("its extended XMP was left out: one of its two parts is damaged")
-        return metadata.xmp
-    return b"" if packet.is_empty else bytes(packet)
+        return xmp
+    for place in packet.own_places("dc:format"):
+        place.text = _MIME[kind]
+    packet.remove(*_CODING)
+    return bytes(packet) if xmp else b""
 
 
 def _with_png_chunks(metadata: Metadata, channels: int, lost: list[str]) -> Metadata:
@@ -117,19 +140,19 @@ def _with_png_chunks(metadata: Metadata, channels: int, lost: list[str]) -> Meta
         elif kind != b"sRGB":
             lost.append(f"its PNG chunk {kind.decode()} was left out: it fits the old pixel format")
     if metadata.comment:
-        kept.append((b"tEXt", COMMENT_KEYWORD + b"\0" + metadata.comment.replace(b"\0", b" ")))
+        kept.append(comment_chunk(metadata.comment))
     return replace(metadata, png_chunks=tuple(kept), comment=b"")
 
 
 def _without_png_chunks(metadata: Metadata, kind: Format, lost: list[str]) -> Metadata:
     comment, names = metadata.comment, []
     for chunk, content in metadata.png_chunks:
-        keyword, _, text = content.partition(b"\0")
-        if chunk == b"tEXt" and keyword == COMMENT_KEYWORD and kind == "jpeg" and not comment:
+        keyword = content.partition(b"\0")[0]
+        if kind == "jpeg" and not comment and (text := comment_of(chunk, content)):
             comment = text
         elif chunk in _TEXTS:
             names.append(f"text '{keyword.decode('latin-1')}'")
-        elif chunk not in COLOUR_CHUNKS:
+        elif chunk not in _OF_PROFILE:
             names.append(f"chunk {chunk.decode('latin-1')}")
     if names:
         listed = ", ".join(dict.fromkeys(names))
@@ -144,7 +167,7 @@ def _with_profile(
     metadata: Metadata, kind: Format, channels: int, source: str, lost: list[str]
 ) -> Metadata:
     """Adds a colour profile where only the old format can name the colours without one."""
-    if metadata.icc or kind in (source, "bmp"):
+    if metadata.icc or kind == source:
         return metadata
     chunks, grey = dict(metadata.png_chunks), channels < 3
     if is_adobe_rgb(metadata.exif) and not grey:

@@ -101,6 +101,29 @@ def adobe_rgb_profile() -> bytes:
     return gamma_profile("Adobe RGB (1998), compatible", _ADOBE_RGB, _D65, _ADOBE_GAMMA)
 
 
+def is_grey(profile: bytes) -> bool:
+    """Whether a profile is for pictures of one channel."""
+    return profile[16:20] == b"GRAY"
+
+
+def profile_of_grey(profile: bytes) -> bytes | None:
+    """A profile for RGB in which equal channels look as in a grey profile.
+
+    Returns None if the profile has no curve of its light.
+    """
+    try:
+        (count,) = struct.unpack_from(">I", profile, 128)
+        for at in range(132, 132 + 12 * min(count, 100), 12):
+            name, start, length = struct.unpack_from(">4sII", profile, at)
+            curve = profile[start : start + length]
+            if name == b"kTRC" and profile[20:24] == b"XYZ " and len(curve) == length > 8:
+                title = "RGB with the curve of a grey profile"
+                return _matrix_profile(title, SRGB_PRIMARIES, D65, curve, grey=False, more={})
+    except struct.error:
+        pass
+    return None
+
+
 def gamma_profile(
     name: str,
     chromaticities: Sequence[float],

@@ -36,6 +36,8 @@ class Entry:
     """As stored, in the byte order of the file."""
     at: int
     """Position of the value in the file."""
+    place: int = 0
+    """Position of the entry in the directory."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Directory:
     """0: there is none."""
     link: int
     """Where the position of the next directory is stored."""
-    start: int
-    """Position of the directory itself, whose rows end at `link`."""
+    at: int
+    """Position of the directory, whose rows end at `link`."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,33 @@ class Block:
         if length > room:
             (at,) = struct.unpack_from(self.order + ("Q" if self.big else "I"), self.data, at)
         value = self.data[at : at + length]
-        return Entry(tag, kind, count, value, at) if len(value) == length else None
+        return Entry(tag, kind, count, value, at, place) if len(value) == length else None
+
+
+def without_entries(
+    data: bytes, order: str, directory: Directory, unwanted: frozenset[int], once: int
+) -> bytes:
+    """The data with a classic directory that lacks some tags. Nothing outside it moves.
+
+    Args:
+        data: a TIFF structure.
+        order: `<` or `>`.
+        directory: one of its directories.
+        unwanted: tags to leave out.
+        once: a tag that is kept at its first place only: programs differ in which one they read.
+    """
+    start, kept, seen = directory.at + 2, [], False
+    for place in range(start, directory.link, 12):
+        (tag,) = struct.unpack_from(order + "H", data, place)
+        if tag not in unwanted and not (tag == once and seen):
+            kept.append(data[place : place + 12])
+        seen = seen or tag == once
+    if 12 * len(kept) == directory.link - start:
+        return data
+    listed = struct.pack(order + "H", len(kept)) + b"".join(kept)
+    listed += struct.pack(order + "I", directory.next)
+    whole = listed.ljust(directory.link + 4 - directory.at, b"\0")
+    return data[: directory.at] + whole + data[directory.link + 4 :]
 
 
 def open_block(data: bytes) -> Block:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from PIL import Image as Pillow
 
 from warp_train.photos.claims import remove_claims
 from warp_train.photos.exif import EXIF_HEADER
+from warp_train.photos.extended_xmp import split_xmp
 from warp_train.photos.jpeg_metadata import (
     EXTENDED_HEADER,
     ICC_HEADER,
@@ -36,11 +36,6 @@ from warp_train.photos.photoshop import HEADER as PHOTOSHOP_HEADER
 from warp_train.photos.pixels import Pixels
 from warp_train.photos.xmp import Packet, places_in
 
-_PART = 65_000
-"""Bytes of extended XMP in one segment."""
-_MOST_XMP = LONGEST - len(XMP_HEADER)
-_REFERENCE = 300
-"""Bytes that are enough for the reference of an XMP to its extended part."""
 _MPF_VERSION, _MPF_COUNT, _MPF_ENTRIES = 0xB000, 0xB001, 0xB002
 _PRIMARY = 0x030000  # "baseline MP primary image" (CIPA DC-007, table 4)
 
@@ -106,7 +101,9 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     room = LONGEST - len(EXIF_HEADER)
     for at in range(0, len(metadata.exif), room):  # a long block goes on in further segments
         yield Segment(APP1, EXIF_HEADER + metadata.exif[at : at + room])
-    yield from _xmp_segments(metadata, lost)
+    if len(metadata.exif) > room:
+        lost.append("its EXIF takes several segments of a JPEG: few programs read all of it")
+    yield from _xmp_segments(metadata.xmp, lost)
     if len(metadata.comment) > LONGEST:
         lost.append("its comment was left out: it is too long for a JPEG file")
     elif metadata.comment:
@@ -127,41 +124,16 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     yield from metadata.jpeg_segments
 
 
-def _xmp_segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
-    """The XMP; what is too long for a segment goes into the extended part (XMP 3, 1.1.3.1)."""
-    main, extended = metadata.xmp, metadata.extended_xmp
+def _xmp_segments(xmp: bytes, lost: list[str]) -> Iterator[Segment]:
     try:
-        main, extended, digest = _two_parts(main, extended)
-    except ValueError:  # it cannot refer to another part
-        if extended:
-            lost.append("its extended XMP was left out: one of its two parts is damaged")
-        if len(main) > _MOST_XMP:
-            lost.append("its XMP was left out: it is damaged, and too long for a JPEG segment")
-        main, extended, digest = main if len(main) <= _MOST_XMP else b"", b"", ""
+        main, parts = split_xmp(xmp, LONGEST - len(XMP_HEADER))
+    except ValueError:
+        lost.append("its XMP was left out: it is too long for a JPEG file, and damaged")
+        return
     if main:
         yield Segment(APP1, XMP_HEADER + main)
-    for at in range(0, len(extended), _PART):
-        place = digest.encode() + struct.pack(">II", len(extended), at)
-        yield Segment(APP1, EXTENDED_HEADER + place + extended[at : at + _PART])
-
-
-def _two_parts(main: bytes, extended: bytes) -> tuple[bytes, bytes, str]:
-    """The parts of an XMP, of which the first fits a segment and refers to the other's MD5 sum.
-
-    Raises ValueError if one has to be changed and is damaged.
-    """
-    if len(main) > _MOST_XMP or (extended and len(main) > _MOST_XMP - _REFERENCE):
-        whole = Packet(main)
-        whole.remove("xmpNote:HasExtendedXMP")
-        if extended:
-            whole.add_descriptions_of(Packet(extended))
-        main, extended = b"", bytes(whole)
-    digest = hashlib.md5(extended, usedforsecurity=False).hexdigest().upper()
-    if extended:
-        packet = Packet(main)
-        packet.set("xmpNote:HasExtendedXMP", digest)
-        main = bytes(packet)
-    return main, extended, digest
+    for part in parts:
+        yield Segment(APP1, EXTENDED_HEADER + part)
 
 
 def _index(before: int, after: int, pictures: Sequence[bytes]) -> bytes:

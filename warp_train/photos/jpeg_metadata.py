@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from warp_train.photos.exif import EXIF_HEADER
+from warp_train.photos.extended_xmp import whole_xmp
 from warp_train.photos.jpeg_segments import (
     APP0,
     APP1,
@@ -32,7 +33,6 @@ GAIN_MAP_HEADER = b"urn:iso:std:iso:ts:21496:-1\x00"
 _GAIN_MAP_MARKS = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"HDRGainMap", b"hdrgainmap")
 _NOT_ZERO = re.compile(rb"[^\0]")
 _INCHES = {1: 1.0, 2: 2.54}
-_MOST_XMP = 2**26
 _SIGNATURE = "its content credentials (C2PA) were left out: they sign the old pixels"
 _THUMBNAIL = "its JFIF thumbnail was left out: it is not corrected"
 _BOXES = "its data segments APP11 were left out: they belong to the old pixels"
@@ -69,7 +69,7 @@ def jpeg_metadata(data: bytes, parts: JpegParts) -> JpegMetadata:
     """The metadata of the JPEG `data`, whose first picture consists of `parts`."""
     found = JpegMetadata()
     icc: dict[int, bytes] = {}
-    extended: dict[int, bytes] = {}
+    extended: list[bytes] = []
     for segment in parts.segments:
         marker, content = segment.marker, segment.content
         if marker == APP0 and content.startswith((b"JFIF", b"JFXX")):
@@ -79,7 +79,7 @@ def jpeg_metadata(data: bytes, parts: JpegParts) -> JpegMetadata:
         elif marker == APP1 and content.startswith(XMP_HEADER):
             _add_xmp(content[len(XMP_HEADER) :], found)
         elif marker == APP1 and content.startswith(EXTENDED_HEADER):
-            _add_extended(content[len(EXTENDED_HEADER) :], extended, found)
+            extended.append(content[len(EXTENDED_HEADER) :])
         elif marker == APP2 and content.startswith(ICC_HEADER):
             rest = content[len(ICC_HEADER) :]
             icc.setdefault(rest[0] if rest else 0, rest[2:])
@@ -92,8 +92,8 @@ def jpeg_metadata(data: bytes, parts: JpegParts) -> JpegMetadata:
             _add_other(segment, found)
     if icc:
         found.blocks["icc"] = b"".join(icc[number] for number in sorted(icc))
-    if extended:
-        found.blocks["extended_xmp"] = b"".join(extended[at] for at in sorted(extended))
+    found.blocks["xmp"], lost = whole_xmp(found.blocks.get("xmp", b""), extended)
+    found.lost += lost
     if found.boxes:
         found.lost.append(_SIGNATURE if b"c2pa" in found.boxes else _BOXES)
     found.appended = _appended(data, parts, found)
@@ -101,7 +101,7 @@ def jpeg_metadata(data: bytes, parts: JpegParts) -> JpegMetadata:
 
 
 def _add_jfif(content: bytes, found: JpegMetadata) -> None:
-    found.dpi = found.dpi or _jfif_dpi(content)
+    found.dpi = found.dpi or _jfif_dpi(content, found)
     has_thumbnail = content.startswith(b"JFXX") or (len(content) > 14 and all(content[12:14]))
     if has_thumbnail and _THUMBNAIL not in found.lost:
         found.lost.append(_THUMBNAIL)
@@ -119,16 +119,6 @@ def _add_exif(content: bytes, found: JpegMetadata) -> None:
         found.lost.append("its second EXIF block was left out: a file has one")
     else:  # a long block goes on in the next segment
         found.blocks["exif"] += content
-
-
-def _add_extended(content: bytes, extended: dict[int, bytes], found: JpegMetadata) -> None:
-    try:
-        length, at = struct.unpack_from(">II", content, 32)
-    except struct.error:
-        found.lost.append("its extended XMP is damaged and was left out")
-        return
-    if length <= _MOST_XMP:
-        extended.setdefault(at, content[40:])
 
 
 def _add_other(segment: Segment, found: JpegMetadata) -> None:
@@ -163,11 +153,13 @@ def _is_preview(segment: Segment, found: JpegMetadata) -> bool:
     return True
 
 
-def _jfif_dpi(content: bytes) -> tuple[float, float] | None:
+def _jfif_dpi(content: bytes, found: JpegMetadata) -> tuple[float, float] | None:
     try:
         unit, across, down = struct.unpack_from(">BHH", content, 7)
     except struct.error:
         return None
+    if unit == 0 and across != down and across and down:
+        found.lost.append(f"its pixel aspect ratio ({across}:{down}) was left out")
     scale = _INCHES.get(unit)
     return None if scale is None or content[:5] != b"JFIF\0" else (across * scale, down * scale)
 

@@ -72,10 +72,11 @@ def decode_jpeg(
         ValueError: a part of the picture is missing or damaged.
     """
     frame = frame_header(parts)
-    if frame.bits != 8 or len(frame.components) not in _COLOURS:
+    count = len(frame.components)
+    if frame.bits != 8 or count not in _COLOURS:
+        what = f"{frame.bits} bits a channel" if frame.bits != 8 else f"{count} channels"
         raise ValueError(
-            f"a JPEG of {len(frame.components)} components of {frame.bits} bits cannot be "
-            "corrected: convert it to an ordinary JPEG or a TIFF first"
+            f"a JPEG of {what} cannot be corrected: convert it to an ordinary JPEG or a TIFF first"
         )
     picture = _bare(data, parts, frame)
     pixels, spare = _decoded(picture, frame)
@@ -87,7 +88,7 @@ def decode_jpeg(
         notes.append(f"{spare} bytes of its data belong to no pixel: it may be damaged")
     if frame.is_lossless and notes is not None:
         notes.append("it is a lossless JPEG: as a JPEG, the result is compressed with loss")
-    if len(frame.components) == 4:
+    if count == 4:
         return _by_pillow(picture)
     array = np.asarray(_by_pillow(picture)) if pixels is None else pixels
     return array.reshape(*array.shape[:2], -1)
@@ -137,7 +138,10 @@ def _decoded(picture: bytes, frame: Frame) -> tuple[Pixels | None, int]:
         raise ValueError(f"damaged or truncated ({message})")
     if "subsampling" in message:
         return None, 0
-    return simplejpeg.decode_jpeg(picture, colours, strict=False), 0
+    try:
+        return simplejpeg.decode_jpeg(picture, colours, strict=False), 0
+    except ValueError as error:
+        raise ValueError(f"damaged, or of an unknown kind ({error})") from error
 
 
 def _without_spare(picture: bytes, spare: int, frame: Frame) -> tuple[Pixels | None, int]:

@@ -15,7 +15,7 @@ LONGEST = 65533
 """Largest content of a segment, in bytes."""
 _JPEG_LS = 0xF7
 _BARE = frozenset((0x01, *range(0xD0, 0xD8)))  # TEM and RST: markers without a length
-_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7\x01]")
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7\x01]")  # with \xff+, 30 times slower
 
 
 @dataclass(frozen=True)

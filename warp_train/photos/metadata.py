@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import struct
+from dataclasses import dataclass, field, replace
 
+from warp_train.photos.exif import without_tags
 from warp_train.photos.exif_building import exif_of_tiff
-from warp_train.photos.ifd import Block, Directory, open_block
+from warp_train.photos.ifd import LONG, Block, Directory, open_block
 from warp_train.photos.jpeg_metadata import Appended, JpegMetadata, jpeg_metadata
 from warp_train.photos.jpeg_segments import JpegParts, Segment
-from warp_train.photos.photoshop import wrapped_iptc
+from warp_train.photos.photoshop import with_iptc, wrapped_iptc
 from warp_train.photos.png_chunks import png_chunks, png_metadata
-from warp_train.photos.tiff_tags import ICC, PHOTOSHOP, XMP
+from warp_train.photos.tiff_tags import ICC, IPTC, PHOTOSHOP, XMP
 from warp_train.photos.webp_chunks import webp_metadata
 
 _INCH = 0.0254
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _PER_UNIT = {2: 1.0, 3: 2.54}
+_IPTC_START = b"\x1c"
+_STARTS = {XMP: b"<", PHOTOSHOP: b"8BIM", ICC: b"acsp", IPTC: _IPTC_START}
+"""What is near the start of a block by which it is recognised."""
+_START_WITHIN = 40
+_NAMES = {"xmp": "XMP", "photoshop": "block of captions", "icc": "colour profile"}
 Chunks = tuple[tuple[bytes, bytes], ...]
 """(type, data) of each chunk."""
 
@@ -28,8 +35,6 @@ class Metadata:
     """A TIFF structure, without the `Exif` header that precedes it in some formats."""
     icc: bytes = b""
     xmp: bytes = b""
-    extended_xmp: bytes = b""
-    """The second part of an XMP that is too long for one JPEG segment."""
     photoshop: bytes = b""
     """Photoshop's image resources, which contain captions and rights (IPTC)."""
     comment: bytes = b""
@@ -62,24 +67,24 @@ class Found:
 def png_found(data: bytes) -> Found:
     """The metadata of a PNG. Raises ValueError if the file is cut off or damaged."""
     found = png_metadata(data)
-    dpi, lost = None, list(found.lost)
+    dpi, kept = None, found.kept
     for kind, content in png_chunks(data):
         if kind == b"pHYs" and len(content) == 9:
             across, down = (int.from_bytes(content[at : at + 4], "big") for at in (0, 4))
             dpi = plausible_dpi(across * _INCH, down * _INCH) if content[8] == 1 else None
             if content[8] != 1 and across != down:
-                lost.append(f"its pixels are not square ({across}:{down}), which was left out")
+                kept += ((kind, content),)  # an aspect ratio
     photoshop = wrapped_iptc(found.photoshop)
     metadata = Metadata(
-        found.exif, found.icc, found.xmp, photoshop=photoshop, dpi=dpi, png_chunks=found.kept
+        found.exif, found.icc, found.xmp, photoshop=photoshop, dpi=dpi, png_chunks=kept
     )
-    return Found(metadata, lost)
+    return _lifted(metadata, list(found.lost))
 
 
 def webp_found(data: bytes) -> Found:
     """The metadata of a WebP. Raises ValueError if the file is cut off."""
     blocks, others, lost = webp_metadata(data)
-    return Found(Metadata(**blocks, webp_chunks=tuple(others)), lost)  # type: ignore[arg-type]
+    return _lifted(Metadata(**blocks, webp_chunks=tuple(others)), lost)  # type: ignore[arg-type]
 
 
 def jpeg_found(data: bytes, parts: JpegParts) -> Found:
@@ -89,7 +94,6 @@ def jpeg_found(data: bytes, parts: JpegParts) -> Found:
         exif=found.blocks.get("exif", b""),
         icc=found.blocks.get("icc", b""),
         xmp=found.blocks.get("xmp", b""),
-        extended_xmp=found.blocks.get("extended_xmp", b""),
         photoshop=found.blocks.get("photoshop", b""),
         comment=found.blocks.get("comment", b""),
         dpi=found.dpi and plausible_dpi(*found.dpi),
@@ -98,7 +102,7 @@ def jpeg_found(data: bytes, parts: JpegParts) -> Found:
         has_index=found.has_index,
         appended=tuple(found.appended),
     )
-    return Found(metadata, found.lost)
+    return _lifted(metadata, found.lost)
 
 
 def tiff_found(data: bytes) -> Found:
@@ -106,19 +110,56 @@ def tiff_found(data: bytes) -> Found:
     block = open_block(data)
     first = block.directory(block.first)
 
-    def value(tag: int) -> bytes:
-        entry = first.entries.get(tag)
-        return entry.value if entry else b""
-
     exif, lost = exif_of_tiff(data)
+    photoshop, more = with_iptc(_value(first, PHOTOSHOP), _iptc(first))
     metadata = Metadata(
         exif=exif,
-        icc=value(ICC),
-        xmp=value(XMP).rstrip(b"\0"),
-        photoshop=value(PHOTOSHOP),
+        icc=_value(first, ICC),
+        xmp=_value(first, XMP).rstrip(b"\0"),
+        photoshop=photoshop,
         dpi=_tiff_dpi(block, first),
     )
-    return Found(metadata, lost)
+    return Found(metadata, lost + more)
+
+
+def _value(directory: Directory, tag: int) -> bytes:
+    entry = directory.entries.get(tag)
+    return entry.value if entry else b""
+
+
+def _iptc(directory: Directory) -> bytes:
+    """The IPTC records of a TIFF; programs that write them as LONGs may swap and pad them."""
+    value, entry = _value(directory, IPTC), directory.entries.get(IPTC)
+    if entry is None or entry.kind != LONG:
+        return value
+    if not value.startswith(_IPTC_START):
+        value = struct.pack(f"<{entry.count}I", *struct.unpack(f">{entry.count}I", value))
+    return value[: len(value) - min(3, len(value) - len(value.rstrip(b"\0")))]
+
+
+def _lifted(metadata: Metadata, lost: list[str]) -> Found:
+    """The metadata with the blocks that some programs store in the EXIF block, as in a TIFF."""
+    try:
+        block = open_block(metadata.exif)
+        first = block.directory(block.first)
+        values = {tag: _value(first, tag) for tag in (XMP, PHOTOSHOP, ICC)} | {IPTC: _iptc(first)}
+        found = {tag for tag, start in _STARTS.items() if start in values[tag][:_START_WITHIN]}
+        exif = without_tags(metadata.exif, frozenset(found)) if found else metadata.exif
+    except ValueError:
+        return Found(metadata, lost)
+    photoshop, _ = with_iptc(
+        values[PHOTOSHOP] if PHOTOSHOP in found else b"", values[IPTC] if IPTC in found else b""
+    )
+    inner = {
+        "xmp": values[XMP].rstrip(b"\0") if XMP in found else b"",
+        "photoshop": photoshop,
+        "icc": values[ICC] if ICC in found else b"",
+    }
+    for name, value in inner.items():
+        if value and getattr(metadata, name) not in (b"", value):
+            lost = [*lost, f"a second {_NAMES[name]} in its EXIF was left out: a file has one"]
+    new = {name: getattr(metadata, name) or value for name, value in inner.items()}
+    return Found(replace(metadata, exif=exif, **new), lost)  # type: ignore[arg-type]
 
 
 def _tiff_dpi(block: Block, first: Directory) -> tuple[float, float] | None:

@@ -45,6 +45,32 @@ def wrapped_iptc(iptc: bytes) -> bytes:
     return _resource(_IPTC, b"8BIM\0\0", iptc) if iptc.startswith(b"\x1c") else iptc
 
 
+def with_iptc(block: bytes, iptc: bytes) -> tuple[bytes, list[str]]:
+    """The resources with the IPTC records that are stored beside them, and a warning on lost ones.
+
+    A TIFF may have both. Its own records are the current ones for most programs.
+    """
+    if not iptc:
+        return block, []
+    try:
+        listed = list(resources(block))
+    except ValueError:
+        return wrapped_iptc(iptc), ["its Photoshop resources are damaged and were left out"]
+    old = {data.rstrip(b"\0") for number, _, data in listed if number == _IPTC}
+    others = b"".join(_resource(*one) for one in listed if one[0] != _IPTC)
+    differs = bool(old - {iptc.rstrip(b"\0")})
+    lost = ["a second block of IPTC captions was left out: a file has one"] if differs else []
+    return wrapped_iptc(iptc) + others, lost
+
+
+def is_only_iptc(block: bytes) -> bool:
+    """Whether the resources hold captions and nothing else."""
+    try:
+        return {number for number, _, _ in resources(block)} == {_IPTC}
+    except ValueError:
+        return False
+
+
 def iptc_of(block: bytes) -> bytes:
     """The IPTC records in the resources; empty if there are none or the block is damaged."""
     try:

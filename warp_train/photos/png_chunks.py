@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 """The keyword of the text chunk that contains XMP."""
-COMMENT_KEYWORD = b"Comment"
+_COMMENT = b"Comment"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"sPLT")
@@ -145,6 +145,25 @@ def _block_of_text(kind: bytes, content: bytes) -> tuple[str, bytes] | None:
 def _after(content: bytes) -> bytes:
     """What follows the keyword of a chunk."""
     return content.partition(b"\0")[2]
+
+
+def comment_of(kind: bytes, content: bytes) -> bytes | None:
+    """The text of a chunk with a PNG's comment, in UTF-8; None for other and damaged chunks."""
+    keyword, _, rest = content.partition(b"\0")
+    if keyword != _COMMENT or kind not in (b"tEXt", b"zTXt", b"iTXt"):
+        return None
+    text = _plain_text(kind, rest)
+    return text if text is None or kind == b"iTXt" else text.decode("latin-1").encode()
+
+
+def comment_chunk(comment: bytes) -> tuple[bytes, bytes]:
+    """A chunk with a comment: in UTF-8 if it is that, or else in Latin-1 as PNG's plain text."""
+    text = comment.replace(b"\0", b" ")
+    try:
+        unicode = not text.isascii() and bool(text.decode())
+    except UnicodeDecodeError:
+        unicode = False
+    return (b"iTXt", _COMMENT + bytes(5) + text) if unicode else (b"tEXt", _COMMENT + b"\0" + text)
 
 
 def _plain_text(kind: bytes, rest: bytes) -> bytes | None:

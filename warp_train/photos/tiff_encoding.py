@@ -25,7 +25,7 @@ from warp_train.photos.ifd import (
     packed,
 )
 from warp_train.photos.metadata import Metadata
-from warp_train.photos.photoshop import iptc_of
+from warp_train.photos.photoshop import iptc_of, is_only_iptc
 from warp_train.photos.pixels import Pixels
 from warp_train.photos.tiff_tags import ICC, IPTC, PHOTOSHOP, RESOLUTION, XMP
 
@@ -119,11 +119,11 @@ def _blocks(metadata: Metadata, order: str, present: set[int]) -> list[Entry]:
             entries.append(Entry(tag, RATIONAL, 1, ratio, 0))
         if RESOLUTION[2] not in present:
             entries.append(entry_of(order, RESOLUTION[2], SHORT, _INCH))
-    iptc = b"" if IPTC in present else iptc_of(metadata.photoshop)
+    photoshop = b"" if is_only_iptc(metadata.photoshop) else metadata.photoshop
     for tag, kind, block in (
         (XMP, BYTE, metadata.xmp),
-        (IPTC, UNDEFINED, iptc),
-        (PHOTOSHOP, BYTE, metadata.photoshop),
+        (IPTC, UNDEFINED, iptc_of(metadata.photoshop)),
+        (PHOTOSHOP, BYTE, photoshop),
         (ICC, UNDEFINED, metadata.icc),
     ):
         if block:

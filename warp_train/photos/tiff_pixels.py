@@ -48,8 +48,10 @@ def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
     _refuse_damaged_tags(data)
     with clear_errors():
         file = tifffile.TiffFile(io.BytesIO(data))
-        if not len(file.pages):
-            raise ValueError("truncated or damaged (it has no page)")
+        pages = len(file.pages)
+    if not pages:
+        raise ValueError("truncated or damaged (it has no page)")
+    with clear_errors():
         page: Any = file.pages[0]
         width, height, samples = (int(getattr(page, name)) for name in _SIZES)
         part = math.prod(page.chunks)

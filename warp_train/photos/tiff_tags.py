@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from warp_train.photos.ifd import IFD, LONG, RATIONAL, SHORT, Entry, packed
 
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS, C2PA = 700, 33723, 34377, 34675, 37724, 52545
 RESOLUTION = (282, 283, 296)
+ORIENTATION = 0x0112
 
 _PHOTOGRAPHIC = frozenset(
     (
         *(269, 270, 271, 272, 285, *RESOLUTION, 305, 306, 315, 316, 318, 319),
-        *(18246, 18249, IPTC, 33432, 50341),  # ratings, captions, copyright, PrintIM
+        *(11, 18246, 18249, 33432, 50341),  # software, ratings, copyright, PrintIM
+        *(50708, 50709, 50735, 50736, 50781, 50827),  # DNG's names of the camera, lens and file
+        *(50898, 50899),  # Panasonic's titles
     )
 )
 _LAYOUT = frozenset(
@@ -39,17 +43,20 @@ _LAYOUT = frozenset(
             33422,
         ),
         *(34665, 34853, 40965),  # the directories, which are copied by themselves
-        *(XMP, PHOTOSHOP, ICC),  # blocks that `Metadata` has fields for
+        *(XMP, IPTC, PHOTOSHOP, ICC),  # blocks that `Metadata` has fields for
     )
 )
 """How the file stores its pixels."""
 _RAW = range(50706, 51200)
 """DNG's tags: a file that has them is a camera's raw file for other programs."""
+_POINTERS = frozenset((273, 279, 288, 289, 324, 325, 347, 513, 514, 519, 520, 521))
+"""Where the file stores its pixels and a thumbnail."""
 _GEOGRAPHIC = frozenset((33550, 33922, 34264, 34735, 34736, 34737))
 _FALSE = {
     LAYERS: "Photoshop's layers were left out: they contain uncorrected pixels",
     C2PA: "its content credentials (C2PA) were left out: they sign the old pixels",
     330: "the further pictures in the file were left out",
+    **dict.fromkeys((50838, 50839), "its ImageJ metadata were left out: they mark the old pixels"),
     301: "its transfer function (TIFF tag 301) was left out",
     290: "its grey response (TIFF tags 290 and 291) was left out",
     291: "its grey response (TIFF tags 290 and 291) was left out",
@@ -57,7 +64,15 @@ _FALSE = {
         _GEOGRAPHIC, "its map coordinates (GeoTIFF) were left out: they locate the old pixels"
     ),
 }
+_OF_A_PAGE = frozenset((290, 291, 301))
+"""True in an EXIF block whose pixels are of the same kind."""
 Place = Literal["same block", "other block"]
+
+
+def false_tags(tags: Iterable[int]) -> tuple[frozenset[int], list[str]]:
+    """The tags of an EXIF block's first directory that are false in any new file, and warnings."""
+    false = (_POINTERS | _FALSE.keys() - _OF_A_PAGE) & set(tags)
+    return false, list(dict.fromkeys(_FALSE[tag] for tag in sorted(false) if tag in _FALSE))
 
 
 def fate_of(entry: Entry, order: str, place: Place) -> tuple[bool, str | None]:
@@ -76,8 +91,12 @@ def fate_of(entry: Entry, order: str, place: Place) -> tuple[bool, str | None]:
         return True, None
     if tag in _FALSE:
         return False, _FALSE[tag]
-    if tag in _LAYOUT or tag in _RAW:
+    if tag == ORIENTATION and place == "other block":
+        return True, None
+    if tag in _LAYOUT:
         return False, None
+    if tag in _RAW:
+        return False, "its raw file's tags (DNG) were left out: they describe no developed picture"
     private = tag >= 32768
     if private and (place == "same block" or entry.kind not in (LONG, IFD, 16, 17, 18)):
         return True, None

@@ -7,13 +7,14 @@ from dataclasses import replace
 from functools import partial
 
 from warp_train.photos.change import Change, moved_box
-from warp_train.photos.exif import ExifUpdate, updated_exif
+from warp_train.photos.exif import ExifUpdate, has_orientation, updated_exif
 from warp_train.photos.metadata import Metadata
 from warp_train.photos.photoshop import updated_resources
 from warp_train.photos.pixels import Pixels
 from warp_train.photos.regions import Frames, move_regions
 from warp_train.photos.thumbnails import thumbnail_jpeg
-from warp_train.photos.xmp import Packet, with_upright_mark
+from warp_train.photos.xmp import Packet
+from warp_train.photos.xmp_repair import repaired
 
 _WIDTHS = ("tiff:ImageWidth", "exif:PixelXDimension")
 _HEIGHTS = ("tiff:ImageLength", "exif:PixelYDimension")
@@ -53,17 +54,16 @@ def updated(
         result,
         move_stored=lambda box: move(box, stored, orientation),
         move_upright=lambda box: move(box, upright, 1),
+        move_corner=lambda box: move(box, stored, orientation, to_border=True),
     )
-    xmp, lost = _updated_xmp(metadata.xmp, frames, pixels, change)
-    extended = metadata.extended_xmp
-    if extended:
-        extended, more = _updated_xmp(extended, frames, pixels, replace(change, corrected=False))
-        lost += more
+    # Programs that turn pixels as the XMP says do so only where the EXIF has no orientation.
+    was_read = orientation != 1 or has_orientation(metadata.exif)
+    xmp, lost = _updated_xmp(metadata.xmp, frames, pixels, change, was_read=was_read)
     exif, exif_lost = _updated_exif(metadata.exif, frames, pixels)
     photoshop, photoshop_lost = updated_resources(
         metadata.photoshop, partial(thumbnail_jpeg, pixels)
     )
-    new = replace(metadata, exif=exif, xmp=xmp, extended_xmp=extended, photoshop=photoshop)
+    new = replace(metadata, exif=exif, xmp=xmp, photoshop=photoshop)
     return new, [*exif_lost, *lost, *photoshop_lost]
 
 
@@ -71,34 +71,42 @@ def _updated_exif(exif: bytes, frames: Frames, pixels: Pixels) -> tuple[bytes, l
     if not exif:
         return b"", []
     width, height = frames.result
-    update = ExifUpdate(
-        height, width, frames.move_stored, lambda side: thumbnail_jpeg(pixels, side)[0]
-    )
+    update = ExifUpdate(height, width, frames.move_stored, partial(thumbnail_jpeg, pixels))
     try:
-        return updated_exif(exif, update), []
+        return updated_exif(exif, update)
     except ValueError:
         return b"", ["its EXIF block is damaged and was left out"]
 
 
 def _updated_xmp(
-    data: bytes, frames: Frames, pixels: Pixels, change: Change
+    data: bytes, frames: Frames, pixels: Pixels, change: Change, *, was_read: bool
 ) -> tuple[bytes, list[str]]:
+    """The packet for the new pixels; `was_read`: they are upright by the file's orientation."""
     if not data and not change.corrected:
         return b"", []
+    packet, lost = _readable(data)
+    if was_read:
+        for place in packet.places("tiff:Orientation"):
+            place.text = "1"
+    lost += _update_packet(packet, frames, pixels)
+    if change.corrected:
+        packet.set(APPLIED, "True")
+        packet.set(OWN_MARK, "applied")
+    return b"" if packet.is_empty and lost else bytes(packet), lost
+
+
+def _readable(data: bytes) -> tuple[Packet, list[str]]:
+    """The packet, or what can be read of a damaged one, and a warning on that."""
     try:
-        packet = Packet(data)
-        lost = _update_packet(packet, frames, pixels)
-        if change.corrected:
-            packet.set(APPLIED, "True")
-            packet.set(OWN_MARK, "applied")
+        return Packet(data), []
     except ValueError:
-        return with_upright_mark(data), ["its XMP is damaged: it was kept as it is"]
-    return bytes(packet), lost
+        whole = repaired(data)
+        if whole:
+            return Packet(whole), ["its XMP is damaged: what can be read of it was kept"]
+        return Packet(b""), ["its XMP is damaged and was left out"]
 
 
 def _update_packet(packet: Packet, frames: Frames, pixels: Pixels) -> list[str]:
-    for place in packet.places("tiff:Orientation"):
-        place.text = "1"
     for names, side in zip((_WIDTHS, _HEIGHTS), frames.result, strict=True):
         for place in packet.places(*names):
             place.text = str(side)

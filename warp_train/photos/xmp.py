@@ -14,12 +14,11 @@ from lxml import etree
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION, _ROOT = f"{{{RDF}}}Description", f"{{{RDF}}}RDF"
-_TEXT = f"{{{RDF}}}li"
 _STARTS = (
     re.compile(rb"<((?:[\w.-]{1,99}:)?xmpmeta)\b"),
     re.compile(rb"<((?:[\w.-]{1,99}:)?RDF)\b"),
 )
-_ORIENTATION = re.compile(rb'(tiff:Orientation(?:="|>))\d')
+_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))\d")
 _EMPTY = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="' + RDF.encode() + b'">'
@@ -27,6 +26,7 @@ _EMPTY = (
 )
 
 NAMESPACES = {
+    "dc": "http://purl.org/dc/elements/1.1/",
     "tiff": "http://ns.adobe.com/tiff/1.0/",
     "exif": "http://ns.adobe.com/exif/1.0/",
     "xmp": "http://ns.adobe.com/xap/1.0/",
@@ -79,6 +79,11 @@ class Place:
         else:
             self.element.text = value
 
+    @property
+    def size(self) -> int:
+        """Length of the value with everything in it, in bytes."""
+        return len(self.text if self.attribute is not None else etree.tostring(self.element))
+
     def remove(self) -> None:
         """Removes the property with everything in it."""
         if self.attribute is not None:
@@ -92,16 +97,9 @@ class Packet:
 
     def __init__(self, data: bytes) -> None:
         """Raises ValueError if the packet cannot be parsed."""
-        text = _as_utf8(data) if data else _EMPTY
+        text = as_utf8(data) if data else _EMPTY
         start, end = _extent(text)
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=False)
-        try:
-            self._root: Any = etree.fromstring(text[start:end], parser)
-        except etree.XMLSyntaxError as error:
-            raise ValueError(f"damaged XMP ({error})") from None
-        tree: Any = self._root.getroottree()
-        if tree.docinfo.doctype:
-            raise ValueError("damaged XMP (it has a document type)")
+        self._root: Any = parsed(text[start:end], recover=False)
         self._original, self._first = data, etree.tostring(self._root)
         self._before, self._after = text[:start], text[end:]
 
@@ -123,8 +121,22 @@ class Packet:
         yield from places_in(self._root, *shorts)
 
     def value(self, short: str) -> str | None:
-        """The first value of a property; None if it is missing."""
-        return next((place.text for place in self.places(short)), None)
+        """The value of a property of the photo; None if it is missing.
+
+        Those in structures, such as the settings that a program has saved, are not the photo's.
+        """
+        return next((place.text for place in self.own_places(short)), None)
+
+    def own_places(self, *shorts: str) -> Iterator[Place]:
+        """The values of the photo's properties with these names; of all, if no name is given."""
+        names = {name_of(short) for short in shorts}
+        for description in self._descriptions():
+            for name in list(description.attrib):
+                if name in names or (not names and not name.startswith(f"{{{RDF}}}")):
+                    yield Place(description, name)
+            for child in list(description.iterchildren(etree.Element)):
+                if not names or child.tag in names:
+                    yield Place(child, None)
 
     def elements(self, short: str) -> list[Any]:
         """The elements with a name."""
@@ -136,13 +148,11 @@ class Packet:
 
     def set(self, short: str, value: str) -> None:
         """Sets a simple property, and adds it if it is missing."""
-        found = next(self.places(short), None)
+        found = next(self.own_places(short), None)
         if found is not None:
             found.text = value
             return
-        description = next(iter(self._descriptions()), None)
-        if description is None:
-            raise ValueError("damaged XMP (it has no description)")
+        description = self._description()
         # An element, because only a new element can declare a namespace of its own.
         prefix = short.partition(":")[0]
         child = etree.SubElement(description, name_of(short), nsmap={prefix: NAMESPACES[prefix]})
@@ -154,6 +164,19 @@ class Packet:
         for place in found:
             place.remove()
         return bool(found)
+
+    def add(self, place: Place) -> None:
+        """Moves a property of another packet into this one, as an element."""
+        if place.attribute is None:
+            self._description().append(place.element)
+        else:
+            child = etree.SubElement(self._description(), place.attribute)
+            child.text = place.text
+            place.remove()
+
+    def whole(self) -> bytes:
+        """The packet without the blanks around it that programs leave for changes in place."""
+        return bytes(etree.tostring(self._root, encoding="utf-8"))
 
     def remove_namespace(self, prefix: str) -> bool:
         """Removes all properties of a namespace; returns whether there were any."""
@@ -191,6 +214,16 @@ class Packet:
 
     def _rdf(self) -> Any:
         return self._root if self._root.tag == _ROOT else self._root.find(f".//{_ROOT}")
+
+    def _description(self) -> Any:
+        """The first description, which is added if there is none."""
+        listed = self._descriptions()
+        if listed:
+            return listed[0]
+        root = self._rdf()
+        if root is None:
+            root = etree.SubElement(self._root, _ROOT)
+        return etree.SubElement(root, _DESCRIPTION, {f"{{{RDF}}}about": ""})
 
     def _descriptions(self) -> list[Any]:
         root = self._rdf()
@@ -234,12 +267,28 @@ def numbers_in(element: Any, shorts: Iterable[str]) -> dict[str, tuple[Place, fl
 
 
 def with_upright_mark(data: bytes) -> bytes:
-    """A packet that cannot be parsed, with its orientation set to upright."""
+    """A packet in UTF-8 with its orientation set to upright, and every other byte kept."""
     return _ORIENTATION.sub(rb"\g<1>1", data)
 
 
-def _as_utf8(data: bytes) -> bytes:
-    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
-        if data.startswith(mark):
-            return data[2:].decode(encoding, "replace").encode()
+def parsed(text: bytes, *, recover: bool) -> Any:
+    """The root element; ValueError if the text is no XML or defines entities."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=recover)
+    try:
+        root: Any = etree.fromstring(text, parser)
+    except etree.XMLSyntaxError as error:
+        raise ValueError(f"damaged XMP ({error})") from None
+    if root is None:
+        raise ValueError("damaged XMP")
+    if root.getroottree().docinfo.doctype:
+        raise ValueError("damaged XMP (it has a document type)")
+    return root
+
+
+def as_utf8(data: bytes) -> bytes:
+    """The packet in UTF-8: its first character, `<` or a byte order mark, tells its coding."""
+    for coding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        if data.startswith(("<".encode(coding), "\ufeff".encode(coding))):
+            text = data[: len(data) // 4 * 4 if "32" in coding else len(data) // 2 * 2]
+            return text.decode(coding, "replace").removeprefix("\ufeff").encode()
     return data
