@@ -17,6 +17,7 @@ _DEPENDS_ON_PIXELS = (b"bKGD", b"sBIT", b"hIST", b"sPLT")
 _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"eXIf", b"iCCP", b"iDOT")
 """Chunks of the picture's coding, or that `Metadata` has fields for."""
 _RAW_PROFILE = b"Raw profile type "
+_SECOND = "a second {} block was left out: a file has one"
 _MOST_BYTES = 2**26
 """Longest metadata chunk after decompression: longer ones are bombs."""
 
@@ -84,7 +85,9 @@ def png_metadata(data: bytes) -> PngMetadata:
     for kind, content in png_chunks(data):
         name = kind.decode("latin-1")
         if kind == b"eXIf":
-            found["exif"] = content.removeprefix(b"Exif\x00\x00")
+            exif = content.removeprefix(b"Exif\x00\x00")
+            lost += [_SECOND.format("exif")] if found.get("exif", exif) != exif else []
+            found["exif"] = exif
         elif kind == b"iCCP":
             _add_icc(content, found, lost)
         elif kind in _TEXT_CHUNKS:
@@ -92,7 +95,8 @@ def png_metadata(data: bytes) -> PngMetadata:
             if block is None:
                 kept.append((kind, content))
             elif block[1]:
-                found.setdefault(*block)
+                if found.setdefault(*block) != block[1]:
+                    lost.append(_SECOND.format(block[0]))
             else:
                 lost.append(f"its {block[0]} block is damaged and was left out")
         elif kind in COLOUR_CHUNKS or (kind not in _STRUCTURE and kind[3] & 32):
