@@ -166,7 +166,7 @@ def _canon(block: Block, at: int, note: bytes) -> bool:
 def _nikon(block: Block, at: int, note: bytes) -> bool:
     own = open_block(note[10:])
     entry = own.directory(own.first).entries.get(0x002B)
-    return entry is not None and len(entry.value) > 4 and entry.value[4] == 1
+    return entry is not None and len(entry.value) > 4 and entry.value[4] in (1, 2)  # 2: under water
 
 
 def _olympus(block: Block, at: int, note: bytes) -> bool:

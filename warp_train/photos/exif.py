@@ -241,8 +241,8 @@ class _Patch:
         struct.pack_into(self.block.order + "I", self.data, directory.link, 0)
 
     def _write_row(self, entry: Entry, row: bytes) -> None:
-        """Type, count and value of an entry whose value is in its row, and not elsewhere."""
-        self.data[entry.at - 6 : entry.at + 4] = row
+        """Type, count and value of an entry, the value in its row."""
+        self.data[entry.place + 2 : entry.place + 12] = row
 
     def _write(self, entry: Entry, values: list[int] | tuple[int]) -> None:
         value = packed(self.block.order, entry.kind, values)

@@ -64,21 +64,21 @@ def split_xmp(xmp: bytes, room: int) -> tuple[bytes, list[bytes]]:
     if len(xmp) <= room:
         return xmp, []
     packet, rest = Packet(xmp), Packet(b"")
-    if len(packet.whole()) <= room:
-        return packet.whole(), []
+    if len(packet.compact()) <= room:
+        return packet.compact(), []
     sized = sorted(((place.size, place) for place in packet.own_places()), key=lambda one: -one[0])
     packet.set(_NOTE, "0" * 32)
-    excess = len(packet.whole()) - room
+    excess = len(packet.compact()) - room
     for size, place in sized:
         if excess <= 0:
             break
         rest.add(place)
-        excess = excess - size if excess > size else len(packet.whole()) - room
-    extended = rest.whole()
+        excess = excess - size if excess > size else len(packet.compact()) - room
+    extended = rest.bare()
     digest = hashlib.md5(extended, usedforsecurity=False).hexdigest().upper()
     packet.set(_NOTE, digest)
     parts = [
         digest.encode() + struct.pack(">II", len(extended), at) + extended[at : at + _PART]
         for at in range(0, len(extended), _PART)
     ]
-    return packet.whole(), parts
+    return packet.compact(), parts

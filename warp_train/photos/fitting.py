@@ -42,6 +42,12 @@ _LACKS: dict[Format, tuple[str, ...]] = {
 """Metadata blocks that a format cannot hold."""
 _BACKGROUND_LENGTH = {1: 2, 2: 2, 3: 6, 4: 6}
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_OLD_PICTURE = (
+    *("exif:Orientation", "exif:PixelXDimension", "exif:PixelYDimension", "exif:thumbnail:"),
+    *("exif:ImageWidth", "exif:ImageLength", "exif:SubjectArea", "exif:SubjectLocation"),
+    *("Thumb::Image::", "png:IHDR.width,height"),
+)
+"""Starts of the keywords by which ImageMagick and thumbnailers repeat other metadata as texts."""
 _OF_PROFILE = frozenset(COLOUR_CHUNKS) - {b"mDCV", b"cLLI"}
 """Chunks that a colour profile replaces."""
 _NEAR_SRGB = 0.02
@@ -129,6 +135,10 @@ def _with_format(xmp: bytes, kind: Format) -> bytes:
 def _with_png_chunks(metadata: Metadata, channels: int, lost: list[str]) -> Metadata:
     kept: list[tuple[bytes, bytes]] = []
     for kind, content in metadata.png_chunks:
+        keyword = content.partition(b"\0")[0].decode("latin-1")
+        if kind in _TEXTS and keyword.startswith(_OLD_PICTURE):
+            lost.append(f"its text '{keyword}' was left out: it describes the old picture")
+            continue
         fits = {
             b"bKGD": len(content) == _BACKGROUND_LENGTH[channels],
             b"sBIT": len(content) == channels,

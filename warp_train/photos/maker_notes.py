@@ -29,8 +29,20 @@ _OWN_POSITIONS = (
 """Starts of notes whose positions count from the note."""
 _WITHOUT_POSITIONS = (b"KDK", b"HDRP", b"STMN")
 """Starts of notes that are no directory: values at fixed places, or packed data."""
-_STARTS = (0, 4, 6, 8, 10, 12, 18)
-"""Where the directory starts, behind the maker's name."""
+_STARTS = {
+    **{
+        b"JVC ": 4,
+        b"QVC\x00": 6,
+        b"AOC\x00": 6,
+        b"Nikon\x00\x01": 8,
+        b"OLYMP\x00": 8,
+        b"EPSON\x00": 8,
+    },
+    **{b"SANYO\x00": 8, b"Ricoh": 8, b"RICOH": 8, b"LEICA\x00\x00": 8, b"SIGMA\x00": 10},
+    **{b"FOVEON\x00": 10, b"SONY": 12, b"VHAB": 12, b"Panasonic\x00": 12},
+}
+"""Where the directory starts, behind the maker's name; others start at once or nearby."""
+_OTHER_STARTS = (0, 4, 6, 8, 10, 12, 18)
 _NESTED = frozenset((0x2010, 0x2020, 0x2030, 0x2031, 0x2040, 0x2050, 0x3000))
 """Tags of old Olympus notes whose value is a directory itself."""
 _MOST_TAGS = 1024
@@ -50,6 +62,15 @@ class _Far(NamedTuple):
     """Whether it is a directory that contains positions."""
 
 
+class _Listed(NamedTuple):
+    """A directory."""
+
+    order: str
+    end: int
+    """Position behind its last tag."""
+    far: list[_Far]
+
+
 def moved_note(note: bytes, order: str, old: int, new: int) -> bytes | None:
     """A note from position `old` of a file, for position `new` of another; None if it cannot move.
 
@@ -58,47 +79,60 @@ def moved_note(note: bytes, order: str, old: int, new: int) -> bytes | None:
     """
     if old == new or note.startswith((*_OWN_POSITIONS, *_WITHOUT_POSITIONS)):
         return note
-    for start in _STARTS:
-        for own in (order, _OTHER[order]):
-            if _far_values(note, own, start) is not None:
-                return _moved(note, own, start, old, new)
-    return note if set(note.rstrip(b"\0")[:64]) <= _PRINTABLE else None
+    known = [start for head, start in _STARTS.items() if note.startswith(head)]
+    found = [
+        listed
+        for start in known or _OTHER_STARTS
+        for own in (order, _OTHER[order])
+        if (listed := _directory(note, own, start)) is not None
+    ]
+    # Bytes that only look like a directory have positions anywhere, or hardly any.
+    for listed in sorted(found, key=lambda one: -len(one.far)):
+        moved = _moved(note, listed, old, new)
+        if moved is not None:
+            return moved
+    return note if not found and set(note.rstrip(b"\0")[:64]) <= _PRINTABLE else None
 
 
-def _moved(note: bytes, order: str, start: int, old: int, new: int) -> bytes | None:
-    """The note, a directory at `start`, for a new position."""
-    far = _far_values(note, order, start) or []
-    footer = _footer(note, order)
+def _moved(note: bytes, listed: _Listed, old: int, new: int) -> bytes | None:
+    """The note, a directory, for a new position."""
+    footer = _footer(note, listed.order)
     for base in (old, footer):  # a program may have moved the note and not its positions
-        if base is None or not _counts_from(base, far, note, start):
+        if base is None or not _counts_from(base, listed, len(note)):
             continue
         moved = bytearray(note)
-        if not _shift(moved, order, far, base, new):
+        if not _shift(moved, listed, base, new):
             return None
         if footer is not None:
-            struct.pack_into(order + "I", moved, len(note) - 4, new)
+            struct.pack_into(listed.order + "I", moved, len(note) - 4, new)
         return bytes(moved)
-    own = all(one.place + one.length <= len(note) and not one.nested for one in far)
-    return note if own else None
+    inside = all(one.place + one.length <= len(note) and not one.nested for one in listed.far)
+    return note if inside else None
 
 
-def _counts_from(base: int, far: list[_Far], note: bytes, start: int) -> bool:
-    """Whether positions count so that the note is at `base`, rather than from the note itself."""
-    if not all(base <= one.place and one.place + one.length <= base + len(note) for one in far):
+def _counts_from(base: int, listed: _Listed, length: int) -> bool:
+    """Whether positions count so that the note is at `base`, rather than from the note itself.
+
+    Values stand behind the directory or behind the four bytes that link it with the next one.
+    """
+    if not all(base <= one.place <= base + length - one.length for one in listed.far):
         return False
-    behind = max((one.at for one in far), default=start) + 4  # of the directory's last far value
-    first = min((one.place for one in far), default=base + behind)
-    return abs(first - base - behind) <= abs(first - behind)
+    first = min((one.place for one in listed.far), default=base)
+
+    def gap(place: int) -> int:
+        return min(abs(place - listed.end), abs(place - listed.end - 4))
+
+    return gap(first - base) <= gap(first)
 
 
-def _shift(moved: bytearray, order: str, far: list[_Far], base: int, new: int) -> bool:
+def _shift(moved: bytearray, listed: _Listed, base: int, new: int) -> bool:
     """Shifts the positions of a directory and of nested ones; False if one is no directory."""
-    for one in far:
+    for one in listed.far:
         if one.nested:
-            inner = _far_values(bytes(moved), order, one.place - base)
-            if inner is None or not _shift(moved, order, inner, base, new):
+            inner = _directory(bytes(moved), listed.order, one.place - base)
+            if inner is None or not _shift(moved, inner, base, new):
                 return False
-        struct.pack_into(order + "I", moved, one.at, one.place - base + new)
+        struct.pack_into(listed.order + "I", moved, one.at, one.place - base + new)
     return True
 
 
@@ -109,18 +143,19 @@ def _footer(note: bytes, order: str) -> int | None:
     return int(struct.unpack_from(order + "I", note, len(note) - 4)[0])
 
 
-def _far_values(note: bytes, order: str, start: int) -> list[_Far] | None:
-    """The values outside the directory at `start`; None if there is no plain directory."""
+def _directory(note: bytes, order: str, start: int) -> _Listed | None:
+    """The directory at `start`; None if there is no plain one."""
     try:
         (count,) = struct.unpack_from(order + "H", note, start)
         if not 0 < count <= _MOST_TAGS or start < 0:
             return None
-        return list(_listed(note, order, start + 2, count))
+        return _Listed(order, start + 2 + 12 * count, list(_far(note, order, start + 2, count)))
     except (struct.error, KeyError):
         return None
 
 
-def _listed(note: bytes, order: str, first: int, count: int) -> Iterator[_Far]:
+def _far(note: bytes, order: str, first: int, count: int) -> Iterator[_Far]:
+    """The values that are stored outside a directory."""
     for at in range(first, first + 12 * count, 12):
         tag, kind, number, place = struct.unpack_from(order + "HHII", note, at)
         length = SIZES[kind] * number

@@ -22,6 +22,7 @@ _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"eXIf", b"i
 _RAW_PROFILE = b"Raw profile type "
 _FRAME = 12
 """Bytes of a chunk beside its content: length, type and checksum."""
+_SECOND = "a second {} block was left out: a file has one"
 _MOST_BYTES = 2**26
 """Longest metadata chunk after decompression: longer ones are bombs."""
 
@@ -79,7 +80,9 @@ def png_metadata(data: bytes) -> PngMetadata:
         if not _is_valid(kind, content):
             lost.append(f"its PNG chunk {name} is damaged and was left out")
         elif kind == b"eXIf":
-            found["exif"] = content.removeprefix(b"Exif\x00\x00")
+            exif = content.removeprefix(b"Exif\x00\x00")
+            lost += [_SECOND.format("exif")] if found.get("exif", exif) != exif else []
+            found["exif"] = exif
         elif kind == b"iCCP":
             _add_icc(content, found, lost)
         elif kind in _TEXT_CHUNKS:
@@ -89,7 +92,8 @@ def png_metadata(data: bytes) -> PngMetadata:
             elif block is None:
                 kept.append((kind, content))
             elif block[1]:
-                found.setdefault(*block)
+                if found.setdefault(*block) != block[1]:
+                    lost.append(_SECOND.format(block[0]))
             else:
                 lost.append(f"its {block[0]} block is damaged and was left out")
         elif kind in COLOUR_CHUNKS or (kind not in _STRUCTURE and kind[3] & 32):

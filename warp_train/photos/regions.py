@@ -103,7 +103,8 @@ def _move_iptc(packet: Packet, frames: Frames) -> int:
         result = (1, 1) if pixel else frames.result
         shapes = [numbers_in(one, _BOUNDARY) for one in _vertices(boundary)]
         boxes = [_box_of(shape, (width, height)) for shape in shapes]
-        if boxes and all(frames.move_stored(box) is None for box in boxes):
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        if frames.move_stored((min(lefts), min(tops), max(rights), max(bottoms))) is None:
             outside += _remove_item(boundary)
             continue
         for shape, box in zip(shapes, boxes, strict=True):

@@ -49,10 +49,14 @@ _LAYOUT = frozenset(
 """How the file stores its pixels."""
 _RAW = range(50706, 51200)
 """DNG's tags: a file that has them is a camera's raw file for other programs."""
-_POINTERS = frozenset((273, 279, 288, 289, 324, 325, 347, 513, 514, 519, 520, 521))
-"""Where the file stores its pixels and a thumbnail."""
+_EXIF_LAYOUT = frozenset((256, 257, 258, 259, 262, ORIENTATION, 277, 284, 529, 530, 531, 532))
+_HELD_ELSEWHERE = frozenset((34665, 34853, 40965, XMP, IPTC, PHOTOSHOP, ICC))
+_FOREIGN = _LAYOUT - _EXIF_LAYOUT - _HELD_ELSEWHERE
+"""Layout that no EXIF block has for its picture (EXIF 3.0, section 4.6.4): where pixels are."""
+_DNG = "its raw file's tags (DNG) were left out: they describe no developed picture"
 _GEOGRAPHIC = frozenset((33550, 33922, 34264, 34735, 34736, 34737))
 _FALSE = {
+    **dict.fromkeys((50706, 50707), _DNG),  # the version, by which programs know a raw file
     LAYERS: "Photoshop's layers were left out: they contain uncorrected pixels",
     C2PA: "its content credentials (C2PA) were left out: they sign the old pixels",
     330: "the further pictures in the file were left out",
@@ -71,7 +75,7 @@ Place = Literal["same block", "other block"]
 
 def false_tags(tags: Iterable[int]) -> tuple[frozenset[int], list[str]]:
     """The tags of an EXIF block's first directory that are false in any new file, and warnings."""
-    false = (_POINTERS | _FALSE.keys() - _OF_A_PAGE) & set(tags)
+    false = (_FOREIGN | _FALSE.keys() - _OF_A_PAGE) & set(tags)
     return false, list(dict.fromkeys(_FALSE[tag] for tag in sorted(false) if tag in _FALSE))
 
 
@@ -96,7 +100,7 @@ def fate_of(entry: Entry, order: str, place: Place) -> tuple[bool, str | None]:
     if tag in _LAYOUT:
         return False, None
     if tag in _RAW:
-        return False, "its raw file's tags (DNG) were left out: they describe no developed picture"
+        return False, _DNG
     private = tag >= 32768
     if private and (place == "same block" or entry.kind not in (LONG, IFD, 16, 17, 18)):
         return True, None

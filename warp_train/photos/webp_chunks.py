@@ -29,7 +29,7 @@ def is_lossless(data: bytes) -> bool:
 
 def webp_metadata(data: bytes) -> tuple[dict[str, bytes], list[tuple[bytes, bytes]], list[str]]:
     """The blocks `exif`, `icc` and `xmp`, other chunks to keep, and warnings on lost ones."""
-    fields = {b"ICCP": "icc", b"EXIF": "exif", b"XMP ": "xmp"}
+    fields = {b"ICCP": "icc", b"EXIF": "exif", b"XMP ": "xmp", b"XMP\0": "xmp"}
     blocks: dict[str, bytes] = {}
     others: list[tuple[bytes, bytes]] = []
     lost: list[str] = []

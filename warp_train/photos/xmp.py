@@ -174,8 +174,12 @@ class Packet:
             child.text = place.text
             place.remove()
 
-    def whole(self) -> bytes:
+    def compact(self) -> bytes:
         """The packet without the blanks around it that programs leave for changes in place."""
+        return self._before.strip() + self.bare() + self._after.strip()
+
+    def bare(self) -> bytes:
+        """The packet without its wrapper."""
         return bytes(etree.tostring(self._root, encoding="utf-8"))
 
     def remove_namespace(self, prefix: str) -> bool:
