@@ -411,8 +411,8 @@ class HostCopies(TorchDispatchMode):
     ALLOWED = ("log_step", "_validate", "save", "flush")
     """Functions that may: on lines of metrics, and where the loop stands still anyway."""
     ELSEWHERE = ("/torch/optim/", "/warp_train/data/", "/edge_kernel.py")
-    """An optimizer's step count lies on the host, and so do samples before they are sent. The kernel
-    runs on a CPU only."""
+    """An optimizer's step count lies on the host, and so do samples before they are sent. The
+    kernel runs on a CPU only."""
 
     def __init__(self) -> None:
         super().__init__()
