@@ -15,3 +15,5 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=30, help="kills of tests/test_faults.py")
     parser.addoption("--kill-seed", type=int, default=0, help="their instants")
+    parser.addoption("--fuzz", type=int, default=60, help="mutants of each photo format")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="their mutations")

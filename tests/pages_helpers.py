@@ -14,6 +14,7 @@ PAGES = {
         "launch/README.md",
         ".github/CONTRIBUTING.md",
         ".github/RESULTS.md",
+        ".github/PHOTOS.md",
         "CHANGELOG.md",
     )
 }

@@ -262,7 +262,7 @@ def test_pictures_of_one_tone_are_not_damaged() -> None:
 def test_sizes_are_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="100x12 px; at least 16 px"):
         read_heif(heic(scene(12, 100)))
-    monkeypatch.setattr("warp_train.photos.heif.MOST_PIXELS", 5999)
+    monkeypatch.setattr("warp_train.photos.pixels.MOST_PIXELS", 5999)
     monkeypatch.setattr("warp_train.photos.heif._pixels", lambda image: pytest.fail("decoded"))
     with pytest.raises(ValueError, match="100x60 px; at most"):
         read_heif(heic(scene()))

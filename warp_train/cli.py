@@ -18,6 +18,7 @@ from warp_train import __version__
 from warp_train.commands.parsers import PARSERS
 from warp_train.runtime.console import rank, say
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.memory import keep_memory
 
 _DESCRIPTION = "Trains networks that straighten photographs."
 
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(sys.argv[1:] if argv is None else list(argv))
     for variable, value in arguments.environment.items():
         os.environ.setdefault(variable, value)
+    keep_memory()
     try:
         arguments.check(arguments)
         command: Any = importlib.import_module(f"warp_train.commands.{arguments.command}")

@@ -71,13 +71,7 @@ AutoFill=false
 
 def main(arguments: list[str] | None = None) -> int:
     """Compares, and prints a table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m warp_train.benchmark.lcp_proof",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="keep all files in this folder")
-    keep = parser.parse_args(arguments).keep
+    keep = _parser().parse_args(arguments).keep
     try:
         if shutil.which("rawtherapee-cli") is None:
             raise WarpTrainError("rawtherapee-cli is not installed")
@@ -87,6 +81,16 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"error: {error}")
         return 1
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m warp_train.benchmark.lcp_proof",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--keep", metavar="FOLDER", type=Path, help="keep all files in this folder")
+    return parser
 
 
 def _print_table(folder: Path) -> None:

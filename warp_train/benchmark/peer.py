@@ -2,8 +2,10 @@
 
 Three Sobel passes per image and term, an 11 × 11 Gaussian SSIM by five depthwise convolutions, a
 pyramid per term, determinants by `torch.gradient`, grids rebuilt in every step, float32 and
-contiguous memory throughout. Its terms measure what the package's do, not to the same number: it is
-there to be timed, never to train with. A term of the package that it lacks is left out of its step.
+contiguous memory throughout. As trainers of this design that one meets do, each step reads its
+losses, the statistics of its tensors, gradient norms and parameter changes from the device one by
+one, into a dictionary for the log. Its terms measure what the package's do, not to the same number:
+it is there to be timed, never to train with. A term that it lacks is left out of its step.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from warp_train.data import Batch
 from warp_train.losses import LossConfig
@@ -29,26 +32,59 @@ class EagerPeer:
         self._optimizer = build_optimizer(self._model, recipe.optim)
         self._loss, self._batches, self._device = recipe.loss, batches, device
         self._clip = recipe.train.grad_clip or float("inf")
+        self._groups = {
+            name: list(part.parameters()) for name, part in self._model.named_children()
+        }
 
-    def step(self) -> float:
-        """One step, and its loss, which most loops that one meets read in every step."""
+    def step(self) -> dict[str, float]:
+        """One step, and what is logged of it: numbers by name, `loss/total` among them."""
         batch = next(self._batches)
         image, target = (batch[k].to(self._device) for k in ("input_image", "target_image"))
         out = self._model(image)
         grid = warp_grid(out["params"], out["residual_flow"], *image.shape[-2:])
         warped = F.grid_sample(image, grid, padding_mode="border", align_corners=True)
         truth = _true_grid(batch, self._device)
-        total = _total(self._loss, warped, target, grid, truth, out["residual_flow"])
+        terms = _terms(self._loss, warped, target, grid, truth, out["residual_flow"])
+        total = torch.stack(list(terms.values())).sum()
         self._optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
+        log = {f"loss/{name}": term.item() for name, term in (*terms.items(), ("total", total))}
+        tensors = {key: out[key] for key in ("params", "params_raw", "residual_flow")}
+        tensors |= {"image": image, "target": target, "warped": warped, "grid": grid}
+        for name, tensor in tensors.items():
+            log |= _statistics(name, tensor)
+        log |= {f"grad_norm/{name}": _norm(_gradients(p)) for name, p in self._groups.items()}
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
+        before = {name: [p.detach().clone() for p in part] for name, part in self._groups.items()}
         self._optimizer.step()
-        return total.item()
+        for name, part in self._groups.items():
+            moved = [p.detach() - old for p, old in zip(part, before[name], strict=True)]
+            log[f"update_norm/{name}"] = _norm(moved)
+        return log
 
 
-def _total(
+def _gradients(parameters: list[Parameter]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def _norm(tensors: list[Tensor]) -> float:
+    return float(sum(tensor.norm().item() ** 2 for tensor in tensors) ** 0.5)
+
+
+def _statistics(name: str, tensor: Tensor) -> dict[str, float]:
+    values = tensor.detach().float()
+    return {
+        f"{name}/min": values.min().item(),
+        f"{name}/max": values.max().item(),
+        f"{name}/mean": values.mean().item(),
+        f"{name}/std": values.std().item(),
+        f"{name}/finite": values.isfinite().float().mean().item(),
+    }
+
+
+def _terms(
     config: LossConfig, warped: Tensor, target: Tensor, grid: Tensor, truth: Tensor, flow: Tensor
-) -> Tensor:
+) -> dict[str, Tensor]:
     levels = config.pyramid_levels
     terms: dict[str, Callable[[], Tensor]] = {
         "pixel": lambda: _over_scales(F.l1_loss, warped, target, levels),
@@ -65,7 +101,7 @@ def _total(
         "jacobian": lambda: (config.jacobian_margin - _determinant(grid)).relu().mean(),
     }
     weights = {name: weight for name, weight in config.weights.items() if name in terms}
-    return torch.stack([weight * terms[name]() for name, weight in weights.items()]).sum()
+    return {name: weight * terms[name]() for name, weight in weights.items()}
 
 
 def warp_grid(params: Tensor, flow: Tensor, height: int, width: int) -> Tensor:

@@ -10,10 +10,10 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from warp_train.data.shards.members import read_member
-from warp_train.photos.decoding import check_size, decode, kind_of
+from warp_train.photos.decoding import decode, kind_of
 from warp_train.photos.exif import EXIF_HEADER, orientation_of
 from warp_train.photos.formats import PHOTO_SUFFIXES
-from warp_train.photos.pixels import Image, as_image, predictor_view, turned
+from warp_train.photos.pixels import Image, as_image, check_size, predictor_view, turned
 
 IMAGE_SUFFIXES = PHOTO_SUFFIXES
 """Of the files in a folder that are images: to train on, and to score."""

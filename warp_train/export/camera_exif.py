@@ -14,6 +14,8 @@ from PIL import Image as Pillow
 
 from warp_train.export.lens_names import LensSpec, is_lens_name, lens_spec
 from warp_train.export.maker_lens import maker_lens
+from warp_train.photos.exif import EXIF_HEADER
+from warp_train.photos.files import read_metadata
 
 FULL_FRAME_DIAGONAL = math.hypot(36, 24)  # mm; the crop factor is relative to it
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit: inch, cm, mm, µm
@@ -80,15 +82,14 @@ def read_camera(path: Path) -> CameraExif:
 
 
 def _read_tags(path: Path) -> tuple[Mapping[int, Any], bytes]:
-    """The tags, and the block that contains them if the file has one: a TIFF structure."""
+    """The tags, and the block that contains them: a TIFF structure."""
+    block, exif = read_metadata(path).exif, Pillow.Exif()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged EXIF: missing tags are reported
-            with Pillow.open(path) as file:
-                exif = file.getexif()
-                tags = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
-                block = file.info.get("exif", b"")
-                return tags, block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else b""
+            if block:
+                exif.load(EXIF_HEADER + block)
+            return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}, block
     except Exception as error:  # parsers raise anything, from struct.error to SyntaxError
         raise NoCamera(f"its EXIF cannot be read ({type(error).__name__})") from error
 
@@ -118,7 +119,9 @@ def _crop_factor_by_pitch(tags: Mapping[int, Any]) -> float | None:
     if unit is None:
         return None
     lengths = [unit * pixels / per_unit for pixels, per_unit in sides if pixels and per_unit]
-    return FULL_FRAME_DIAGONAL / math.hypot(*lengths) if len(lengths) == 2 else None
+    return (
+        FULL_FRAME_DIAGONAL / math.hypot(*lengths) if len(lengths) == 2 and all(lengths) else None
+    )
 
 
 def _orientation(tags: Mapping[int, Any]) -> int:

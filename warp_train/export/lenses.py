@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from warp_train.data.decoding import decode_image
+from warp_train.data.decoding import BadSample, decode_image
 from warp_train.export.camera_exif import NoCamera, read_camera
 from warp_train.export.lcp import LcpExport, lens_profiles
 from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.opencv import opencv_lens
 from warp_train.export.photo_lens import LeftOut, PhotoLens
 from warp_train.inference.straightener import Look, Straightener
+from warp_train.photos.corrected import panorama, why_corrected
+from warp_train.photos.files import read_metadata
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,17 @@ class FoundLens:
 def find_lens(straightener: Straightener, path: Path) -> FoundLens:
     """The lens that the model predicts for a photo, or a weaker one if that is not safe.
 
+    A photo whose metadata mark a correction that was applied already has no lens to measure.
+
     Raises:
-        BadSample: the photo cannot be read.
+        BadSample: the photo cannot be read, or it is a panorama.
     """
-    return FoundLens(path, straightener.look(decode_image(path).pixels, lens_only=True))
+    pixels = decode_image(path).pixels
+    metadata = read_metadata(path)
+    if (reason := panorama(metadata)) is not None:
+        raise BadSample(path, reason)
+    look = straightener.look(pixels, lens_only=True, leave_alone=why_corrected(metadata))
+    return FoundLens(path, look)
 
 
 def opencv_row(found: FoundLens) -> dict[str, Any]:

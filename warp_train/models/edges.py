@@ -1,14 +1,13 @@
 """Finds the edges of a photo, follows each along its length, and measures its curvature.
 
 A lens bends a straight edge by fractions of a pixel: invisible over 16 px, visible over 100 px. The
-clearest point of every 8 × 8 cell is taken, the photo is read in a strip along the edge through it,
-and a parabola is fitted to the edge's position across the strip: three times, each over a longer
-stretch around the previous fit. Along the last parabola a second, longer strip is read, which shows
-how far the edge continues. Whether the edge is straight in the world is decided elsewhere.
+clearest point of every 8 × 8 cell is taken, and `edge_strips` follows the edge through it. Whether
+the edge is straight in the world is decided elsewhere.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -16,25 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warp_train.geometry import full_precision, half_diagonal, luma
+from warp_train.models.edge_strips import Traces, trace
 from warp_train.models.line_channels import central_differences
 
 CELL_PX = 8
 """Side of the cells that hold at most one edge; also the stride of `tiny`."""
-STRETCHES = (0.035, 0.07, 0.14, 0.28)
-"""Standard deviations of the stretches that parabolas are fitted over, in half diagonals."""
-
 _PHOTOS_AT_A_TIME = 4  # on a CPU: a whole batch does not fit into its caches
-_STEPS = 16  # samples along a strip to either side
-_CUT = 1.5  # deviations of its longest stretch that a strip reaches to either side
-_NEAR_PX, _FAR_PX = 5, 3  # to either side of a strip, where an edge is looked for
-_FAR_START = 0.2  # half diagonals: the stretch by which the second strip is first straightened
-_FIRST_WINDOW_PX, _WINDOW_PX = 6.0, 3.9  # an edge counts up to this distance from the expected one
-_JUMP_PX = 0.5  # a sample this far from the previous fit has half the weight
-_TURNED = 2.0  # the other polarity is used where it is this many times stronger
-_FAINT = 0.1  # of the contrast at the edge's clearest point: fainter samples have less weight
-_RIDGE = (1e-3, 1e-2, 1e-2)  # regularises the three coefficients of a fit, for very faint edges
-_LEAST_SPREAD_PX2 = 4e-4
-_SHARE_OF_INDEPENDENT = 1 / 3  # neighbouring samples along an edge are correlated by blur
 
 
 class Edges(NamedTuple):
@@ -45,7 +31,7 @@ class Edges(NamedTuple):
     normal: Tensor
     """`[B, N, 2]`: unit vector across the edge, to its brighter side."""
     curvature: Tensor
-    """`[B, N, 4]`: along the normal, over each of `STRETCHES`, in 1 / half diagonal."""
+    """`[B, N, 4]`: along the normal, over each of `edge_strips.STRETCHES`, in 1 / half diagonal."""
     variance: Tensor
     """`[B, N, 4]`: of the curvature, from how well the parabola fits."""
     support: Tensor
@@ -54,34 +40,6 @@ class Edges(NamedTuple):
     """`[B, N]`: gradient of the luma in 1 / px, luma in 0 … 1."""
     cell: Tensor
     """`[B, N, 2]` int64: row and column of the edge's cell."""
-
-
-class _Strip(NamedTuple):
-    slope: Tensor
-    """`[B, N, T, S]`: of the brightness across the edge, along and across it; above 0 where it
-    rises as it does at the edge's clearest point."""
-    inside: Tensor
-    """`[B, N, T]`: 1 where the strip's middle lies in the photo."""
-    along: Tensor
-    """`[T]` in half diagonals."""
-    across: Tensor
-    """`[S]` in px."""
-
-
-class _Fit(NamedTuple):
-    """`level + slope t + bend t²/2` in px at `t` half diagonals, `[B, N]` each."""
-
-    level: Tensor
-    slope: Tensor
-    bend: Tensor
-    variance: Tensor
-    """Of `bend`."""
-    support: Tensor
-
-    def at(self, along: Tensor) -> Tensor:
-        """`[B, N, T]` px."""
-        level, slope, bend = self.level[..., None], self.slope[..., None], self.bend[..., None]
-        return level + along * (slope + along * (bend / 2))
 
 
 @torch.no_grad()
@@ -98,22 +56,35 @@ def _measure(image: Tensor, most: int) -> Edges:
     unit = half_diagonal(height, width)
     smooth = _smooth_luma(image)
     pixel, normal, strength, cell = _clearest(*central_differences(smooth), most)
-    smooth = smooth[:, None, 1:-1, 1:-1]
-    near = _read(smooth, pixel, normal, STRETCHES[2], _NEAR_PX, None)
-    _, *fits = _follow(near, (STRETCHES[0], *STRETCHES[:3]), None)
-    far = _read(smooth, pixel, normal, STRETCHES[3], _FAR_PX, fits[-1])
-    *_, rest = _follow(far, (_FAR_START, STRETCHES[3]), torch.zeros_like(far.inside))
-    fits.append(rest._replace(bend=fits[-1].bend + rest.bend))
+    traces = _trace(smooth[:, 1:-1, 1:-1], pixel, normal)
     tangent = torch.stack((-normal[..., 1], normal[..., 0]), -1)
     return Edges(
         position=(pixel - pixel.new_tensor(((width - 1) / 2, (height - 1) / 2))) / unit,
-        normal=F.normalize(normal - fits[1].slope[..., None] / unit * tangent, dim=-1),
-        curvature=torch.stack([fit.bend for fit in fits], -1) / unit,
-        variance=torch.stack([fit.variance for fit in fits], -1) / unit**2,
-        support=torch.stack([fit.support for fit in fits], -1),
+        normal=F.normalize(normal - traces.slope[..., None] / unit * tangent, dim=-1),
+        curvature=traces.bend / unit,
+        variance=traces.variance / unit**2,
+        support=traces.support,
         strength=strength,
         cell=cell,
     )
+
+
+def _trace(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Traces:
+    # The compiled code reads pixels by twos.
+    on_cpu = smooth.device.type == "cpu" and min(smooth.shape[-2:]) > 1
+    follow = _cpu_trace() if on_cpu else trace
+    return follow(smooth, pixel, normal)
+
+
+@cache
+def _cpu_trace() -> Callable[[Tensor, Tensor, Tensor], Traces]:
+    """The compiled code, or its reference where the package was installed without a compiler."""
+    try:
+        from warp_train.models import edge_kernel
+    except ImportError:
+        return trace
+    compiled: Callable[[Tensor, Tensor, Tensor], Traces] = edge_kernel.trace_on_cpu
+    return compiled
 
 
 def _binomial(field: Tensor, order: int) -> Tensor:
@@ -158,96 +129,3 @@ def _clearest(l_x: Tensor, l_y: Tensor, most: int) -> tuple[Tensor, Tensor, Tens
     towards = torch.where((gradient * normal).sum(-1, keepdim=True) < 0, -1.0, 1.0)
     pixel = torch.stack((column, row), -1).to(l_x.dtype)
     return pixel, normal * towards, best.sqrt(), torch.stack((cell // columns, cell % columns), -1)
-
-
-def _read(
-    brightness: Tensor,
-    pixel: Tensor,
-    normal: Tensor,
-    longest: float,
-    reach_px: int,
-    course: _Fit | None,
-) -> _Strip:
-    """The photo `[B, 1, H, W]` read along each edge, as far as stretches of `longest` need it.
-
-    The strip's middle follows `course`; without one it runs straight.
-    """
-    height, width = brightness.shape[-2:]
-    steps = torch.arange(-_STEPS, _STEPS + 1, device=brightness.device) * (_CUT * longest / _STEPS)
-    across = torch.arange(-reach_px - 1, reach_px + 2.0, device=brightness.device)
-    along = (steps * half_diagonal(height, width))[:, None]
-    n_x, n_y = (part[..., None, None] for part in normal.unbind(-1))
-    x, y = (part[..., None, None] for part in pixel.unbind(-1))
-    offset = across if course is None else course.at(steps)[..., None] + across
-    x, y = x - along * n_y + offset * n_x, y + along * n_x + offset * n_y
-    grid = torch.stack((x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1), -1)
-    strip = F.grid_sample(
-        brightness, grid.flatten(1, 2), mode="bilinear", padding_mode="border", align_corners=True
-    ).view(x.shape)
-    x, y = x[..., reach_px + 1], y[..., reach_px + 1]
-    inside = (x >= 1) & (x <= width - 2) & (y >= 1) & (y <= height - 2)
-    slope = (strip[..., 2:] - strip[..., :-2]) / 2
-    return _Strip(slope, inside.to(brightness.dtype), steps, across[1:-1])
-
-
-def _follow(strip: _Strip, stretches: Sequence[float], expected: Tensor | None) -> Iterator[_Fit]:
-    """A fit for each of `stretches`; each is the starting point of the next.
-
-    `expected [B, N, T]` is where the edge runs, in px; None: by the middle, more or less.
-    """
-    along, across = strip.along, strip.across
-    unit = stretches[-1] / 2  # makes the coefficients of one size
-    signed = strip.slope * strip.slope.abs()
-    for stretch in stretches:
-        window = _FIRST_WINDOW_PX if expected is None else _WINDOW_PX
-        away = across if expected is None else across - expected[..., None]
-        # Tukey's biweight: like a Gaussian of a third of its width, without an exponential.
-        near = (1 - (away / window).square()).clamp_min(0).square()
-        offset, total = _line(near * signed, across)
-        clearest = total[..., _STEPS, None]
-        trust = strip.inside * total / (total + _FAINT * clearest + 1e-7)
-        if expected is not None:
-            trust = trust / (1 + ((offset - expected) / _JUMP_PX).square())
-        gauss = torch.exp(-(along / stretch).square() / 2)
-        weight = gauss * trust
-        (level, slope, bend), variance = _parabola(weight, offset, along / unit)
-        fit = _Fit(level, slope / unit, bend / unit**2, variance, weight.sum(-1) / gauss.sum())
-        expected = fit.at(along)
-        spread = (weight * (offset - expected).square()).sum(-1) / (weight.sum(-1) + 1e-6)
-        spread = (spread + _LEAST_SPREAD_PX2) / _SHARE_OF_INDEPENDENT
-        yield fit._replace(variance=spread * variance / unit**4)
-
-
-def _line(slopes: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
-    """Where brightness changes most, and how much, `[B, N, T]` each, of `slopes [B, N, T, S]`.
-
-    Along a row of tiles, or where a frame passes in front of light and dark, the brighter side
-    changes: falling slopes count instead of rising ones where they are by far the stronger.
-    """
-    rising = slopes.clamp_min(0)
-    falling = rising - slopes
-    up, down = rising.sum(-1), falling.sum(-1)
-    turned = down > _TURNED * up
-    total = torch.where(turned, down, up) + 1e-12
-    return torch.where(turned, falling @ across, rising @ across) / total, total
-
-
-def _parabola(
-    weight: Tensor, value: Tensor, t: Tensor
-) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Weighted least squares of `a + b t + c t²/2`, and the variance of `c` for unit noise.
-
-    In closed form: thousands of 3 × 3 systems cost a solver more than their arithmetic.
-    """
-    t2 = t * t / 2
-    m0, m1, m2 = weight.sum(-1) + _RIDGE[0], weight @ t, weight @ t2
-    m11, m12, m22 = weight @ (t * t) + _RIDGE[1], weight @ (t * t2), weight @ (t2 * t2) + _RIDGE[2]
-    wanted = weight * value
-    h0, h1, h2 = wanted.sum(-1), wanted @ t, wanted @ t2
-    # Level and slope eliminated: Schur complements.
-    b11, b12, g1 = m11 - m1 * m1 / m0, m12 - m1 * m2 / m0, h1 - m1 * h0 / m0
-    c22 = m22 - m2 * m2 / m0 - b12 * b12 / b11
-    bend = (h2 - m2 * h0 / m0 - b12 * g1 / b11) / c22
-    slope = (g1 - b12 * bend) / b11
-    level = (h0 - m1 * slope - m2 * bend) / m0
-    return (level, slope, bend), 1 / c22

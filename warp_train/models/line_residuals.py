@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warp_train.geometry import StraightLines, straight_lines
-from warp_train.models.edges import CELL_PX, STRETCHES, Edges
+from warp_train.models.edge_strips import STRETCHES
+from warp_train.models.edges import CELL_PX, Edges
 from warp_train.models.pencils import PENCILS, off_pencils
 
 LINE_RESIDUAL_CHANNELS = 2 * len(STRETCHES) + 2 * PENCILS + 1

@@ -46,6 +46,8 @@ def moved_box(
         change: what happens to the upright picture.
         to_border: a box outside is moved to the border instead, for corners of a larger shape.
     """
+    if not np.isfinite(box).all():
+        return None
     corner, size = np.array(box[:2]), np.array((box[2] - box[0], box[3] - box[1]))
     points = change.move(upright_points(corner + _BORDER * size, stored, orientation))
     if not np.isfinite(points).all():

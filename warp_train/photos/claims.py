@@ -7,8 +7,8 @@ from warp_train.photos.xmp import Packet
 
 def remove_claims(packet: Packet) -> None:
     """Removes what an XMP packet says of a gain map, a video or pictures behind the photo."""
-    packet.remove_namespace("hdrgm")
-    packet.remove_namespace("Container")
+    for prefix in ("hdrgm", "Container", "Item"):
+        packet.remove_namespace(prefix)
     motion = ("MotionPhoto", "MotionPhotoVersion", "MotionPhotoPresentationTimestampUs")
     micro = ("MicroVideo", "MicroVideoVersion", "MicroVideoOffset")
     names = (*motion, *micro, "MicroVideoPresentationTimestampUs", "MotionPhotoOwner")

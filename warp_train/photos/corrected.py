@@ -6,11 +6,13 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from warp_train.photos.damage import one_line
 from warp_train.photos.exif import EXIF_IFD, MAKER_NOTE
 from warp_train.photos.ifd import Block, Directory, open_block
 from warp_train.photos.metadata import Metadata
 from warp_train.photos.updating import APPLIED, OWN_MARK
-from warp_train.photos.xmp import RDF, Packet, name_of, repaired
+from warp_train.photos.xmp import RDF, Packet, name_of
+from warp_train.photos.xmp_repair import repaired
 
 _MAKE = 0x010F
 _ON = ("1", "true")
@@ -41,7 +43,7 @@ def panorama(metadata: Metadata) -> str | None:
     packet = _packet(metadata.xmp)
     if packet is None or not packet.uses("GPano"):
         return None
-    kind = packet.value("GPano:ProjectionType") or "of an unknown projection"
+    kind = one_line(packet.value("GPano:ProjectionType") or "of an unknown projection", most=60)
     return f"a panorama ({kind}; XMP GPano) cannot be corrected: no lens bends its lines"
 
 

@@ -5,32 +5,32 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageCms, UnidentifiedImageError
+from PIL import ImageCms
 
+from warp_train.photos.bmp_headers import bmp_metadata
 from warp_train.photos.claims import without_claims
+from warp_train.photos.damage import clear_errors
 from warp_train.photos.exif import orientation_of
 from warp_train.photos.formats import Kind
-from warp_train.photos.heif import read_heif
+from warp_train.photos.heif import heif_exif, read_heif
 from warp_train.photos.jpeg_pixels import JpegCoding, decode_jpeg, jpeg_coding
-from warp_train.photos.jpeg_segments import jpeg_parts
+from warp_train.photos.jpeg_segments import frame_header, jpeg_parts
 from warp_train.photos.metadata import (
     Found,
     Metadata,
     jpeg_found,
+    plausible_dpi,
     png_found,
     tiff_found,
     webp_found,
 )
-from warp_train.photos.pixels import LEAST_SIDE, MOST_PIXELS, Pixels
-from warp_train.photos.png_chunks import bare_png
+from warp_train.photos.pixels import Pixels, check_size
+from warp_train.photos.png_pixels import decode_png
 from warp_train.photos.tiff_pixels import decode_tiff
 from warp_train.photos.webp_chunks import is_lossless
 from warp_train.photos.xmp import with_upright_mark
-
-_PNG_BITS, _PNG_COLOUR_TYPE, _GREY_WITH_ALPHA = 24, 25, 4
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,38 @@ def decode(data: bytes) -> Stored:
     if kind in ("heic", "avif"):
         return _decode_heif(data, kind)
     if kind == "jpeg":
-        stored = _decode_jpeg(data)
-    elif kind == "tiff":
-        stored = _decode_tiff(data)
-    else:
-        stored = _decode_by_pillow(data, kind)
-    return _checked(stored)
+        return _decode_jpeg(data)
+    if kind == "tiff":
+        return _decode_tiff(data)
+    if kind == "png":
+        found = png_found(data)
+        return _stored("png", decode_png(data), found.metadata, found.lost)
+    return _decode_by_pillow(data, kind)
+
+
+def metadata_of(data: bytes) -> Metadata:
+    """The metadata of a photo file, without decoding its pixels.
+
+    Raises ValueError, or any error of a parser, if the file is damaged or of an unknown format.
+    """
+    kind = kind_of(data)
+    if kind == "jpeg":
+        return jpeg_found(data, jpeg_parts(data)).metadata
+    if kind in ("heic", "avif"):
+        return Metadata(exif=heif_exif(data))
+    found = {"png": png_found, "webp": webp_found, "tiff": tiff_found, "bmp": _bmp_found}
+    if kind is None:
+        raise ValueError("not a photo of a known format")
+    return found[kind](data).metadata
 
 
 def _decode_jpeg(data: bytes) -> Stored:
     parts = jpeg_parts(data)
-    check_size(*_jpeg_size(data))
+    frame = frame_header(parts)
+    check_size(frame.width, frame.height, len(data))
     found = jpeg_found(data, parts)
-    decoded = decode_jpeg(data, parts)
     notes = list(found.lost)
+    decoded = decode_jpeg(data, parts, notes)
     pictures = sum(one.kind == "picture" for one in found.metadata.appended)
     if pictures:
         notes.append(
@@ -109,15 +127,6 @@ def _decode_jpeg(data: bytes) -> Stored:
     return _stored("jpeg", decoded, metadata, notes, jpeg=jpeg_coding(parts), lossless=False)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    try:
-        with Pillow.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            width, height = image.size
-            return width, height
-    except UnidentifiedImageError:
-        raise ValueError("not a JPEG that can be decoded, or damaged") from None
-
-
 def _decode_tiff(data: bytes) -> Stored:
     decoded, notes = decode_tiff(data)
     found = tiff_found(data)
@@ -126,29 +135,27 @@ def _decode_tiff(data: bytes) -> Stored:
 
 
 def _decode_by_pillow(data: bytes, kind: Kind) -> Stored:
-    """PNG, WebP and BMP."""
-    try:
+    """WebP and BMP."""
+    with clear_errors():
         image = Pillow.open(io.BytesIO(data), formats=(kind.upper(),))
-    except UnidentifiedImageError:
-        raise ValueError(f"a damaged {kind.upper()} file") from None
     with image:
-        check_size(*image.size)
-        pages = getattr(image, "n_frames", 1)
-        if pages > 1 or getattr(image, "is_animated", False):
+        check_size(*image.size, len(data))
+        with clear_errors():
+            pages = getattr(image, "n_frames", 1)
+            animated = pages > 1 or getattr(image, "is_animated", False)
+        if animated:
             raise ValueError(f"an animated file ({pages} pictures) cannot be corrected")
-        found = {"png": png_found, "webp": webp_found}.get(kind, _bmp_found)(data)
+        found = webp_found(data) if kind == "webp" else _bmp_found(data)
         lossless = kind != "webp" or is_lossless(data)
-        if kind == "png" and data[_PNG_BITS] == 16:
-            pixels = _sixteen_bits(data)
-        else:
+        with clear_errors():
             image.load()
-            pixels = np.array(_plain_mode(image))
+        pixels = np.array(_plain_mode(image))
         return _stored(kind, pixels, found.metadata, found.lost, lossless=lossless)
 
 
 def _bmp_found(data: bytes) -> Found:
-    with Pillow.open(io.BytesIO(data), formats=("BMP",)) as image:
-        return Found(Metadata(dpi=image.info.get("dpi")))
+    icc, dpi, lost = bmp_metadata(data)
+    return Found(Metadata(icc=icc, dpi=dpi and plausible_dpi(*dpi)), lost)
 
 
 def _decode_heif(data: bytes, kind: Kind) -> Stored:
@@ -157,8 +164,8 @@ def _decode_heif(data: bytes, kind: Kind) -> Stored:
     xmp = with_upright_mark(without_claims(picture.xmp))
     metadata = Metadata(exif=picture.exif, icc=picture.icc, xmp=xmp)
     # libheif has rotated the pixels; EXIF's orientation is for information only in these files.
-    return _checked(
-        _stored(kind, picture.pixels, metadata, list(picture.notes), orientation=1, lossless=False)
+    return _stored(
+        kind, picture.pixels, metadata, list(picture.notes), orientation=1, lossless=False
     )
 
 
@@ -178,43 +185,6 @@ def _stored(
     pixels = decoded.reshape(*decoded.shape[:2], -1)
     turn = orientation or orientation_of(metadata.exif) or 1
     return Stored(kind, pixels, turn, metadata, tuple(notes), jpeg, lossless)
-
-
-def _checked(stored: Stored) -> Stored:
-    height, width = stored.pixels.shape[:2]
-    check_size(width, height)
-    return stored
-
-
-def check_size(width: int, height: int) -> None:
-    """Raises ValueError if a photo is too small or too large to be corrected."""
-    if min(width, height) < LEAST_SIDE:
-        raise ValueError(f"{width}x{height} px; at least {LEAST_SIDE} px a side are needed")
-    if width * height > MOST_PIXELS:
-        raise ValueError(
-            f"{width}x{height} px; at most {MOST_PIXELS // 10**6} megapixels are allowed"
-        )
-
-
-def _sixteen_bits(data: bytes) -> Pixels:
-    """A PNG of 16 bits a channel, by OpenCV: Pillow reads no 16-bit colour.
-
-    OpenCV decodes grey with alpha to four channels, of which the first and the last are kept.
-    """
-    bare, clear = bare_png(data)
-    pixels = cv2.imdecode(np.frombuffer(bare, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        raise ValueError("its 16 bits a channel cannot be decoded")
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    if pixels.shape[2] > 1:  # IMREAD_UNCHANGED returns BGR
-        code = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-        cv2.cvtColor(pixels, code, dst=pixels)
-    if data[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA:
-        return np.ascontiguousarray(pixels[..., ::3])
-    if len(clear) != 2 * pixels.shape[2]:
-        return pixels
-    opaque = (pixels != np.frombuffer(clear, ">u2")).any(-1, keepdims=True)
-    return np.concatenate((pixels, opaque.astype(np.uint16) * 65535), axis=2)
 
 
 def _plain_mode(image: Pillow.Image) -> Pillow.Image:

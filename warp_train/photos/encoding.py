@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image as Pillow
 
@@ -17,7 +19,7 @@ from warp_train.photos.formats import Format
 from warp_train.photos.jpeg_encoding import encode_jpeg, with_lengths
 from warp_train.photos.jpeg_metadata import Appended
 from warp_train.photos.jpeg_pixels import decode_jpeg, jpeg_coding
-from warp_train.photos.jpeg_segments import jpeg_parts
+from warp_train.photos.jpeg_segments import frame_header, jpeg_parts
 from warp_train.photos.metadata import Metadata, jpeg_found
 from warp_train.photos.pixels import Pixels, over_white, to_eight_bits, turned
 from warp_train.photos.png_encoding import encode_png
@@ -80,8 +82,9 @@ def encode_photo(
     if pixels.shape[2] in (2, 4):
         pixels = over_white(pixels)
         lost.append("JPEG files hold no transparency: transparent pixels were blended with white")
-    metadata = _with_gain_map(metadata, photo.orientation, change, lost)
-    data, more = encode_jpeg(pixels, metadata, photo.jpeg, quality)
+    metadata = _with_gain_map(metadata, photo, change, lost)
+    coding = photo.jpeg and photo.jpeg.turned(photo.orientation)
+    data, more = encode_jpeg(pixels, metadata, coding, quality)
     return data, lost + more
 
 
@@ -95,7 +98,7 @@ def _with_held_channels(pixels: Pixels, kind: Format) -> Pixels:
 
 
 def _with_gain_map(
-    metadata: Metadata, orientation: int, change: Change, lost: list[str]
+    metadata: Metadata, photo: PhotoFile, change: Change, lost: list[str]
 ) -> Metadata:
     """The metadata with a gain map for the new pixels: it is rotated and warped like the photo."""
     kept: list[Appended] = []
@@ -104,24 +107,32 @@ def _with_gain_map(
             kept.append(one)
             continue
         try:
-            kept.append(Appended("gain_map", _changed_jpeg(one.data, orientation, change)))
-        except (ValueError, OSError):
+            kept.append(Appended("gain_map", _changed_jpeg(one.data, photo, change)))
+        except (ValueError, OSError, cv2.error):
             lost.append("its gain map (HDR) is damaged and was left out")
     has_map = any(one.kind == "gain_map" for one in kept)
     marks = metadata.gain_map_marks if has_map else ()
     return with_lengths(replace(metadata, appended=tuple(kept), gain_map_marks=marks))
 
 
-def _changed_jpeg(data: bytes, orientation: int, change: Change) -> bytes:
-    """A gain map, turned and warped. Its own metadata hold its parameters and stay as they are."""
+def _changed_jpeg(data: bytes, photo: PhotoFile, change: Change) -> bytes:
+    """A gain map, turned and warped. Its own metadata hold its parameters and stay as they are.
+
+    Raises ValueError if it is damaged, or larger than the photo.
+    """
+    orientation = photo.orientation
     if orientation == 1 and change is UNCHANGED:
         return data
     parts = jpeg_parts(data)
+    frame = frame_header(parts)
+    if frame.width * frame.height > math.prod(photo.stored_size):
+        raise ValueError("a gain map that is larger than the photo")
     decoded = decode_jpeg(data, parts)
     if isinstance(decoded, Pillow.Image):
         raise ValueError("a gain map of CMYK")
     new = change.companion(turned(decoded, orientation))
-    return encode_jpeg(new, jpeg_found(data, parts).metadata, jpeg_coding(parts), None)[0]
+    coding = jpeg_coding(parts).turned(orientation)
+    return encode_jpeg(new, jpeg_found(data, parts).metadata, coding, None)[0]
 
 
 def _encode_webp(

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from warp_train.photos.ifd import (
     INTEGER_KINDS,
+    LONG,
     SHORT,
+    SIZES,
     Block,
     Directory,
     Entry,
@@ -33,6 +35,7 @@ EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 0x8769, 0x8825, 0xA005, 0x927C
 _SUBJECT_AREA, _SUBJECT_LOCATION = 0x9214, 0xA214
 _COMPRESSION, _JPEG_AT, _JPEG_LENGTH = 0x0103, 0x0201, 0x0202
 _WIDTHS, _HEIGHTS = frozenset((0x0100, 0xA002, 0x1001)), frozenset((0x0101, 0xA003, 0x1002))
+_SIGNED = frozenset((6, 8, 9))
 _ADOBE_RGB = b"R03"
 
 Points = NDArray[np.float64]
@@ -115,11 +118,12 @@ def updated_exif(exif: bytes, update: ExifUpdate) -> tuple[bytes, list[str]]:
     if not exif:
         return b"", lost
     block = open_block(exif)
-    patch = _Patch(block, bytearray(exif))
     first = block.directory(block.first)
     details = block.sub_directory(first, EXIF_IFD)
     interop = block.sub_directory(details, INTEROP_IFD) if details else None
-    outside = set()
+    place = block.sub_directory(first, GPS_IFD)
+    patch = _Patch(block, bytearray(exif), [one for one in (first, details, interop, place) if one])
+    outside: set[int] = set()
     for directory in (first, details, interop):
         for entry in directory.entries.values() if directory else ():
             if entry.tag in _WIDTHS:
@@ -163,18 +167,25 @@ def moved_subject(
 class _Patch:
     """Changes of a block's bytes."""
 
-    def __init__(self, block: Block, data: bytearray) -> None:
-        self.block, self.data = block, data
+    def __init__(self, block: Block, data: bytearray, directories: list[Directory]) -> None:
+        self.block, self.data, self.directories = block, data, directories
 
     def set_number(self, entry: Entry, value: int) -> None:
-        if entry.kind in INTEGER_KINDS and entry.count:
+        """A whole number in place of the entry's first one; as a LONG where its type is too short.
+
+        An entry of several numbers, which is invalid, is left alone where its type is too short.
+        """
+        if entry.kind not in INTEGER_KINDS or not entry.count:
+            return
+        if value < 2 ** (8 * SIZES[entry.kind] - (entry.kind in _SIGNED)):
             self._write(entry, (value,))
+        elif entry.count == 1:
+            self._write_row(entry, struct.pack(self.block.order + "HII", LONG, 1, value))
 
     def set_upright(self, entry: Entry) -> None:
         """Orientation 1, as the SHORT that it has to be, whatever its type was."""
         if entry.kind in INTEGER_KINDS:
-            one = struct.pack(self.block.order + "HIHH", SHORT, 1, 1, 0)
-            self.data[entry.place + 2 : entry.place + 12] = one
+            self._write_row(entry, struct.pack(self.block.order + "HIHH", SHORT, 1, 1, 0))
 
     def move_subject(self, entry: Entry, move: Callable[[Box], Box | None]) -> set[int]:
         """Moves a subject; returns its tag if it is outside the new pixels."""
@@ -187,7 +198,10 @@ class _Patch:
         return set()
 
     def replace_thumbnail(self, first: Directory, update: ExifUpdate) -> None:
-        """Replaces the JPEG thumbnail; one that is stored otherwise is unlinked."""
+        """Replaces the JPEG thumbnail, to whose directory the first one links.
+
+        One that is stored otherwise, or shares its place with other data, is unlinked.
+        """
         if not first.next:
             return
         try:
@@ -198,6 +212,9 @@ class _Patch:
         at, length = (self.block.number(second, tag) for tag in (_JPEG_AT, _JPEG_LENGTH))
         entries = [second.entries.get(tag) for tag in (_JPEG_AT, _JPEG_LENGTH)]
         if at is None or length is None or self.data[at : at + 2] != b"\xff\xd8":
+            self._unlink(first)
+            return
+        if any(_overlaps(one, at, length) for one in (second, *self.directories)):
             self._unlink(first)
             return
         new, *size = update.thumbnail(160)
@@ -223,6 +240,26 @@ class _Patch:
     def _unlink(self, directory: Directory) -> None:
         struct.pack_into(self.block.order + "I", self.data, directory.link, 0)
 
+    def _write_row(self, entry: Entry, row: bytes) -> None:
+        """Type, count and value of an entry, which is then in its row, wherever it was."""
+        self.data[entry.place + 2 : entry.place + 12] = row
+
     def _write(self, entry: Entry, values: list[int] | tuple[int]) -> None:
         value = packed(self.block.order, entry.kind, values)
+        end = entry.at + len(value)
+        if len(entry.value) > 4 and any(
+            start < end and entry.at < stop
+            for start, stop in ((0, 8), *((one.at, one.link) for one in self.directories))
+        ):
+            return  # its position is damaged: it is that of other tags
         self.data[entry.at : entry.at + len(value)] = value
+
+
+def _overlaps(directory: Directory, at: int, length: int) -> bool:
+    """Whether a part of the block contains rows or values of a directory.
+
+    The link behind the rows is not counted: some programs leave it out.
+    """
+    spans = [(directory.at, directory.link - directory.at)]
+    spans += [(entry.at, len(entry.value)) for entry in directory.entries.values()]
+    return any(start < at + length and at < start + size for start, size in spans)

@@ -24,7 +24,7 @@ def exif_of_tiff(data: bytes) -> tuple[bytes, list[str]]:
     first = block.directory(block.first)
     entries, lost = [], []
     for entry in first.entries.values():
-        kept, note = fate_of(entry, "other block")
+        kept, note = fate_of(entry, block.order, "other block")
         entries += [entry] if kept else []
         lost += [note] if note and note not in lost else []
     details = block.sub_directory(first, EXIF_IFD)
@@ -95,7 +95,7 @@ def first_directory(exif: bytes) -> tuple[Block, list[Entry], list[str]]:
     first = block.directory(block.first)
     entries, lost = [], []
     for entry in first.entries.values():
-        kept, note = fate_of(entry, "same block")
+        kept, note = fate_of(entry, block.order, "same block")
         if kept or entry.tag in (EXIF_IFD, GPS_IFD):
             entries.append(entry)
         elif note and note not in lost:

@@ -7,7 +7,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from warp_train.photos.decoding import decode
+from warp_train.photos.damage import one_line
+from warp_train.photos.decoding import decode, metadata_of
 from warp_train.photos.formats import SUFFIXES, Kind
 from warp_train.photos.jpeg_pixels import JpegCoding
 from warp_train.photos.metadata import Metadata
@@ -59,7 +60,15 @@ def read_photo(path: Path) -> PhotoFile:
         reason = "not enough memory to decode it"
     except Exception as error:  # decoders raise anything, from struct.error to SyntaxError
         reason = f"cannot be decoded ({type(error).__name__}: {error})"
-    raise WarpTrainError(f"{path}: {' '.join(reason.split())}")
+    raise WarpTrainError(f"{path}: {one_line(reason)}")
+
+
+def read_metadata(path: Path) -> Metadata:
+    """The metadata of a photo file; empty if they cannot be read."""
+    try:
+        return metadata_of(path.read_bytes())
+    except Exception:  # parsers raise anything; what is missing is reported where it is needed
+        return Metadata()
 
 
 def upright_photo(suffix: str, data: bytes) -> PhotoFile:
@@ -75,7 +84,7 @@ def upright_photo(suffix: str, data: bytes) -> PhotoFile:
         turned(stored.pixels, stored.orientation),
         stored.kind,
         stored.metadata,
-        tuple(notes),
+        tuple(map(one_line, notes)),
         stored.jpeg,
         stored.lossless,
         stored.orientation,

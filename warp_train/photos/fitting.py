@@ -6,6 +6,7 @@ import struct
 from dataclasses import replace
 
 from warp_train.photos.claims import without_claims
+from warp_train.photos.damage import one_line
 from warp_train.photos.exif import is_adobe_rgb
 from warp_train.photos.formats import Format
 from warp_train.photos.icc_profiles import (
@@ -89,7 +90,7 @@ def fitted(
             name = _NAMES.get(field, captions)
             lost.append(f"{kind.upper()} files cannot hold the {name}: left out")
             metadata = replace(metadata, **{field: b""})  # type: ignore[arg-type]
-    return metadata, lost
+    return metadata, [one_line(note) for note in lost]
 
 
 def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Metadata:

@@ -23,7 +23,7 @@ from warp_train.photos.heif_boxes import (
 )
 from warp_train.photos.heif_metadata import exif_of, left_out, nclx_of, xmp_of
 from warp_train.photos.icc_profiles import colour_name, colour_profile, is_hdr, is_srgb
-from warp_train.photos.pixels import LEAST_SIDE, MOST_PIXELS, Pixels, turned
+from warp_train.photos.pixels import Pixels, check_size, turned
 
 if TYPE_CHECKING:
     from pillow_heif import HeifFile, HeifImage
@@ -65,7 +65,7 @@ def read_heif(data: bytes) -> HeifPicture:
     with _clear_errors(boxes):
         file = _open(data)
         image = file[file.primary_index]
-    _check_size(*image.size)
+    check_size(*image.size, len(data))
     broken = damage(data, boxes)
     if broken is not None:
         raise ValueError(broken)
@@ -75,7 +75,7 @@ def read_heif(data: bytes) -> HeifPicture:
     kind: Literal["heic", "avif"] = "avif" if _coding(boxes) == "av01" else "heic"
     with _clear_errors(boxes):
         pixels = _avif_pixels(data, boxes, image.mode, notes) if kind == "avif" else _pixels(image)
-    _check_size(pixels.shape[1], pixels.shape[0])
+    check_size(pixels.shape[1], pixels.shape[0], len(data))
     if image.mode.partition(";")[0].endswith("a") and kind == "heic":
         pixels = _divided_by_alpha(pixels, bits)
         notes.append("its colours were stored multiplied by its transparency, and are not now")
@@ -140,14 +140,6 @@ def _coding(boxes: HeifBoxes) -> str:
     own = boxes.kinds.get(boxes.primary, "")
     tiles = {boxes.kinds[item] for item in boxes.kinds} & {"hvc1", "av01", "avc1", "jpeg", "unci"}
     return own if own in tiles or not tiles else min(tiles)
-
-
-def _check_size(width: int, height: int) -> None:
-    if min(width, height) < LEAST_SIDE:
-        raise ValueError(f"{width}x{height} px; at least {LEAST_SIDE} px a side are needed")
-    if width * height > MOST_PIXELS:
-        most = MOST_PIXELS // 10**6
-        raise ValueError(f"{width}x{height} px; at most {most} megapixels are allowed")
 
 
 def _pixels(image: HeifImage) -> Pixels:

@@ -58,7 +58,7 @@ def read_boxes(data: bytes) -> HeifBoxes:
             _extents(data, meta),
             _properties(data, *meta["iprp"]),
         )
-    except (StopIteration, KeyError, IndexError, struct.error) as error:
+    except (StopIteration, KeyError, IndexError, struct.error, OverflowError) as error:
         raise ValueError("damaged: its list of pictures cannot be read") from error
 
 
@@ -103,6 +103,8 @@ def damage(data: bytes, boxes: HeifBoxes) -> str | None:
         parts = boxes.extents.get(item, [])
         if any(offset + length > len(data) for offset, length in parts):
             return "truncated"
+        if sum(length for _, length in parts) > len(data):
+            return "damaged: the parts of its pictures overlap"
         coded = b"".join(data[offset : offset + length] for offset, length in parts)
         if kind == "av01" and bytes(_LEAST_ZEROS) in coded:
             return "damaged: its picture data are overwritten with zeros"
@@ -177,6 +179,8 @@ def _extents(data: bytes, meta: dict[str, tuple[int, int]]) -> dict[int, list[tu
         base, at = _number(data, at, base_size), at + base_size
         base += meta["idat"][0] if method == 1 else 0
         parts, at = _number(data, at, 2), at + 2
+        if parts > 1 and not index_size + offset_size + length_size:
+            raise IndexError("parts without places")
         for _ in range(parts):
             at += index_size
             offset = _number(data, at, offset_size)

@@ -20,6 +20,8 @@ _BIG_SIZES = {16: 8, 17: 8, 18: 8}
 INTEGER_KINDS = frozenset((1, 3, 4, 6, 8, 9, 13, 16, 17, 18))
 """Types of whole numbers, signed ones included."""
 _MOST_ENTRIES = 4096
+_MOST_SHARES = 2
+"""The values of a directory's tags together, relative to the file: they may share some bytes."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Directory:
     link: int
     """Where the position of the next directory is stored."""
     at: int
-    """Position of the directory."""
+    """Position of the directory, whose rows end at `link`."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,28 @@ class Block:
 
         Tags whose value lies outside the data or whose type is unknown are left out.
         """
+        if at >= len(self.data):
+            raise ValueError("truncated (a directory of tags is missing)")
         count_code, entry_size, link_code = ("Q", 20, "Q") if self.big else ("H", 12, "I")
         try:
             (count,) = struct.unpack_from(self.order + count_code, self.data, at)
             start = at + struct.calcsize(count_code)
             link = start + entry_size * count
             if not 0 < count <= _MOST_ENTRIES or at < 8:
-                raise ValueError("a damaged directory of tags")
+                raise ValueError("damaged (a directory of tags is invalid)")
             places = range(start, link, entry_size)
-            found = [entry for place in places if (entry := self._entry(place))]
-        except struct.error:
-            raise ValueError("a damaged directory of tags") from None
+            found, room = list[Entry](), _MOST_SHARES * len(self.data)
+            for place in places:
+                if (entry := self._entry(place)) is not None:
+                    found.append(entry)
+                    room -= len(entry.value)
+                if room < 0:
+                    raise ValueError("damaged (the values of its tags overlap)")
+        except (struct.error, OverflowError):  # a position of 64 bits
+            raise ValueError("damaged (a directory of tags is invalid)") from None
         try:
             (after,) = struct.unpack_from(self.order + link_code, self.data, link)
-        except struct.error:  # some programs leave out the link of the last directory
+        except (struct.error, OverflowError):  # some programs leave out the last link
             after = 0
         return Directory({entry.tag: entry for entry in reversed(found)}, after, link, at)
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
+from warp_train.photos.claims import remove_claims
 from warp_train.photos.exif import EXIF_HEADER
 from warp_train.photos.extended_xmp import split_xmp
 from warp_train.photos.jpeg_metadata import (
@@ -113,6 +114,9 @@ def _segments(metadata: Metadata, lost: list[str]) -> Iterator[Segment]:
     ):
         room = LONGEST - len(header) - 2
         pieces = [block[at : at + room] for at in range(0, len(block), room)]
+        if marker == APP2 and len(pieces) > 255:
+            lost.append("its colour profile was left out: it is too long for a JPEG file")
+            continue
         for number, piece in enumerate(pieces, 1):
             place = bytes((number, len(pieces))) if marker == APP2 else b""
             yield Segment(marker, header + place + piece)
@@ -159,7 +163,7 @@ def _index(before: int, after: int, pictures: Sequence[bytes]) -> bytes:
 def with_lengths(metadata: Metadata) -> Metadata:
     """The XMP's list of the parts of the file, with the lengths that they have now.
 
-    Items of pictures that are no longer in the file are removed.
+    Items of parts that are not in the file are removed, and so are other claims of them.
     """
     try:
         packet = Packet(metadata.xmp) if metadata.xmp else None
@@ -168,18 +172,25 @@ def with_lengths(metadata: Metadata) -> Metadata:
     if packet is None:
         return metadata
     maps = [one for one in metadata.appended if one.kind == "gain_map"]
+    follows = metadata.appended[0].kind if metadata.appended else "data"
     for item in packet.elements("Container:Item"):
         meaning = _item_value(item, "Item:Semantic")
         if meaning == "GainMap" and maps:
             _set_item_value(item, "Item:Length", str(len(maps[0].data)))
+        elif meaning == "Primary" and follows != "data":  # the pictures are written without gaps
+            _set_item_value(item, "Item:Padding", "0")
         elif meaning not in ("Primary", "MotionPhoto") and "image" in _item_value(
             item, "Item:Mime"
         ):
             listed = item.getparent()
-            listed.getparent().remove(listed)
+            directory = None if listed is None else listed.getparent()
+            if directory is not None:
+                directory.remove(listed)
     if not maps:
         packet.remove_namespace("hdrgm")
-    return replace(metadata, xmp=bytes(packet))
+    if not metadata.appended:
+        remove_claims(packet)
+    return replace(metadata, xmp=b"" if packet.is_empty else bytes(packet))
 
 
 def _item_value(item: Any, short: str) -> str:

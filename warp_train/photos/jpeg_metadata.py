@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,8 +31,10 @@ MPF_HEADER = b"MPF\x00"
 GAIN_MAP_HEADER = b"urn:iso:std:iso:ts:21496:-1\x00"
 """Starts the segment of a gain map's parameters, or of the mark that there is a gain map."""
 _GAIN_MAP_MARKS = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"HDRGainMap", b"hdrgainmap")
+_NOT_ZERO = re.compile(rb"[^\0]")
 _INCHES = {1: 1.0, 2: 2.54}
 _SIGNATURE = "its content credentials (C2PA) were left out: they sign the old pixels"
+_THUMBNAIL = "its JFIF thumbnail was left out: it is not corrected"
 _BOXES = "its data segments APP11 were left out: they belong to the old pixels"
 
 AppendedKind = Literal["gain_map", "picture", "data"]
@@ -56,6 +59,8 @@ class JpegMetadata:
     has_index: bool = False
     boxes: bytes = b""
     """The contents of APP11 (JUMBF), which belong to the old pixels."""
+    preview: Segment | None = None
+    """The last segment of a preview, which is left out."""
     appended: list[Appended] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
@@ -67,8 +72,8 @@ def jpeg_metadata(data: bytes, parts: JpegParts) -> JpegMetadata:
     extended: list[bytes] = []
     for segment in parts.segments:
         marker, content = segment.marker, segment.content
-        if marker == APP0 and content.startswith((b"JFIF\0", b"JFXX\0")):
-            found.dpi = found.dpi or _jfif_dpi(content, found)
+        if marker == APP0 and content.startswith((b"JFIF", b"JFXX")):
+            _add_jfif(content, found)
         elif marker == APP1 and content.startswith(EXIF_HEADER):
             _add_exif(content[len(EXIF_HEADER) :], found)
         elif marker == APP1 and content.startswith(XMP_HEADER):
@@ -95,6 +100,18 @@ def jpeg_metadata(data: bytes, parts: JpegParts) -> JpegMetadata:
     return found
 
 
+def _add_jfif(content: bytes, found: JpegMetadata) -> None:
+    found.dpi = found.dpi or _jfif_dpi(content, found)
+    has_thumbnail = content.startswith(b"JFXX") or (len(content) > 14 and all(content[12:14]))
+    if has_thumbnail and _THUMBNAIL not in found.lost:
+        found.lost.append(_THUMBNAIL)
+
+
+def _add_xmp(content: bytes, found: JpegMetadata) -> None:
+    if found.blocks.setdefault("xmp", content) != content:
+        found.lost.append("its second XMP packet was left out: a file has one")
+
+
 def _add_exif(content: bytes, found: JpegMetadata) -> None:
     if "exif" not in found.blocks:
         found.blocks["exif"] = content
@@ -102,11 +119,6 @@ def _add_exif(content: bytes, found: JpegMetadata) -> None:
         found.lost.append("its second EXIF block was left out: a file has one")
     else:  # a long block goes on in the next segment
         found.blocks["exif"] += content
-
-
-def _add_xmp(content: bytes, found: JpegMetadata) -> None:
-    if found.blocks.setdefault("xmp", content) != content:
-        found.lost.append("its second XMP block was left out: a file has one")
 
 
 def _add_other(segment: Segment, found: JpegMetadata) -> None:
@@ -117,12 +129,28 @@ def _add_other(segment: Segment, found: JpegMetadata) -> None:
         found.gain_map_marks.append(segment)
     elif marker == APP11:
         found.boxes += content
+    elif APP0 < marker <= APP0 + 15 and _is_preview(segment, found):
+        found.preview = segment
     elif (APP0 <= marker <= APP0 + 15 and marker != APP14) or marker == COM:
         found.others.append(segment)
         if content.startswith(b"FLIR\0") and not any("thermal" in line for line in found.lost):
             found.lost.append("its thermal data (FLIR) are kept as measured: they are not warped")
     elif marker == APP14 and not content.startswith(b"Adobe"):
         found.others.append(segment)
+
+
+def _is_preview(segment: Segment, found: JpegMetadata) -> bool:
+    """Whether a segment is a picture, or goes on with the picture of the one before; names it."""
+    before = found.preview
+    again = before is not None and before.marker == segment.marker
+    if again and before is not None and not before.content.endswith(b"\xff\xd9"):
+        return True
+    if not segment.content.startswith(b"\xff\xd8\xff"):
+        return False
+    found.lost.append(
+        f"its preview in APP{segment.marker - APP0} was left out: it is not corrected"
+    )
+    return True
 
 
 def _jfif_dpi(content: bytes, found: JpegMetadata) -> tuple[float, float] | None:
@@ -142,7 +170,8 @@ def _appended(data: bytes, parts: JpegParts, found: JpegMetadata) -> list[Append
     appended: list[Appended] = []
     announced = bool(found.gain_map_marks) or _GAIN_MAP_MARKS[0] in found.blocks.get("xmp", b"")
     while at < len(data):
-        start = len(data) - len(data[at:].lstrip(b"\0"))
+        filled = _NOT_ZERO.search(data, at)
+        start = filled.start() if filled else len(data)
         if data[start : start + 3] != b"\xff\xd8\xff":
             if start < len(data):  # such as a video, whose first bytes may be zeros
                 appended.append(Appended("data", data[at:]))

@@ -69,11 +69,11 @@ def png_found(data: bytes) -> Found:
     found = png_metadata(data)
     dpi, kept = None, found.kept
     for kind, content in png_chunks(data):
-        if kind == b"pHYs" and len(content) == 9 and content[8] == 1:
-            per_metre = (int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big"))
-            dpi = _dpi(*(value * _INCH for value in per_metre))
-        elif kind == b"pHYs" and len(content) == 9 and content[:4] != content[4:8]:
-            kept += ((kind, content),)  # an aspect ratio
+        if kind == b"pHYs" and len(content) == 9:
+            across, down = (int.from_bytes(content[at : at + 4], "big") for at in (0, 4))
+            dpi = plausible_dpi(across * _INCH, down * _INCH) if content[8] == 1 else None
+            if content[8] != 1 and across != down:
+                kept += ((kind, content),)  # an aspect ratio
     photoshop = wrapped_iptc(found.photoshop)
     metadata = Metadata(
         found.exif, found.icc, found.xmp, photoshop=photoshop, dpi=dpi, png_chunks=kept
@@ -96,7 +96,7 @@ def jpeg_found(data: bytes, parts: JpegParts) -> Found:
         xmp=found.blocks.get("xmp", b""),
         photoshop=found.blocks.get("photoshop", b""),
         comment=found.blocks.get("comment", b""),
-        dpi=found.dpi and _dpi(*found.dpi),
+        dpi=found.dpi and plausible_dpi(*found.dpi),
         jpeg_segments=tuple(found.others),
         gain_map_marks=tuple(found.gain_map_marks),
         has_index=found.has_index,
@@ -168,8 +168,9 @@ def _tiff_dpi(block: Block, first: Directory) -> tuple[float, float] | None:
     values = [block.numbers(entry) for entry in entries if entry is not None]
     if unit is None or len(values) != 2 or not all(values):
         return None
-    return _dpi(*(numbers[0] * unit for numbers in values))
+    return plausible_dpi(*(numbers[0] * unit for numbers in values))
 
 
-def _dpi(across: float, down: float) -> tuple[float, float] | None:
+def plausible_dpi(across: float, down: float) -> tuple[float, float] | None:
+    """A resolution in pixels per inch; None if a file cannot hold it."""
     return (across, down) if 0 < across < 1e6 and 0 < down < 1e6 else None

@@ -19,6 +19,11 @@ LEAST_SIDE = 16
 MOST_PIXELS = 2**29
 """Most pixels of a photo: a larger file is a mistake or a decompression bomb."""
 
+_MOST_FOR_SHORT = 2**24
+_MOST_PER_BYTE = 4096
+"""Pixels that a byte of a file can hold, for files of more pixels than the number above: the bound
+is that of blank pictures, and of headers that ask for all the memory there is."""
+
 _TURNS: dict[int, tuple[int | None, int | None]] = {
     2: (None, 1),
     3: (cv2.ROTATE_180, None),
@@ -29,6 +34,17 @@ _TURNS: dict[int, tuple[int | None, int | None]] = {
     8: (cv2.ROTATE_90_COUNTERCLOCKWISE, None),
 }
 """EXIF orientation → a rotation, and the mirroring after it (1: left-right, 0: top-bottom)."""
+
+
+def check_size(width: int, height: int, length: int | None = None) -> None:
+    """Raises ValueError if a photo is too small or too large, or so in a file of `length` bytes."""
+    size = f"{width}x{height} px"
+    if min(width, height) < LEAST_SIDE:
+        raise ValueError(f"{size}; at least {LEAST_SIDE} px a side are needed")
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{size}; at most {MOST_PIXELS // 10**6} megapixels are allowed")
+    if length and width * height > max(_MOST_FOR_SHORT, length * _MOST_PER_BYTE):
+        raise ValueError(f"damaged ({size} in {length} bytes)")
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:

@@ -13,11 +13,16 @@ XMP_KEYWORD = b"XML:com.adobe.xmp"
 _COMMENT = b"Comment"
 COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"sPLT")
+"""Chunks that start with a keyword of 1 to 79 bytes."""
+_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8, b"tIME": 7}
 _DEPENDS_ON_PIXELS = (b"bKGD", b"sBIT", b"hIST", b"sPLT")
 _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"eXIf", b"iCCP", b"iDOT")
 """Chunks of the picture's coding, or that `Metadata` has fields for."""
 _RAW_PROFILE = b"Raw profile type "
 _SECOND = "a second {} block was left out: a file has one"
+_FRAME = 12
+"""Bytes of a chunk beside its content: length, type and checksum."""
 _MOST_BYTES = 2**26
 """Longest metadata chunk after decompression: longer ones are bombs."""
 
@@ -60,20 +65,6 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def bare_png(data: bytes) -> tuple[bytes, bytes]:
-    """The PNG with its pixels only, and the content of its tRNS chunk, which names clear colours.
-
-    OpenCV prints warnings about colour profiles, and drops clear colours of 16-bit grey.
-    """
-    pieces, clear = [data[:8]], b""
-    for kind, content in png_chunks(data):
-        if kind == b"tRNS":
-            clear = content
-        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
-            pieces.append(png_chunk(kind, content))
-    return b"".join(pieces), clear
-
-
 def png_metadata(data: bytes) -> PngMetadata:
     """The metadata of a PNG, wherever in the file they are.
 
@@ -82,9 +73,13 @@ def png_metadata(data: bytes) -> PngMetadata:
     found: dict[str, bytes] = {}
     kept: list[tuple[bytes, bytes]] = []
     lost: list[str] = []
+    end = len(SIGNATURE)
     for kind, content in png_chunks(data):
         name = kind.decode("latin-1")
-        if kind == b"eXIf":
+        end += _FRAME + len(content)
+        if not _is_valid(kind, content):
+            lost.append(f"its PNG chunk {name} is damaged and was left out")
+        elif kind == b"eXIf":
             exif = content.removeprefix(b"Exif\x00\x00")
             lost += [_SECOND.format("exif")] if found.get("exif", exif) != exif else []
             found["exif"] = exif
@@ -92,7 +87,9 @@ def png_metadata(data: bytes) -> PngMetadata:
             _add_icc(content, found, lost)
         elif kind in _TEXT_CHUNKS:
             block = _block_of_text(kind, content)
-            if block is None:
+            if block is None and kind == b"zTXt" and _plain_text(kind, _after(content)) is None:
+                lost.append("its PNG chunk zTXt is damaged and was left out")
+            elif block is None:
                 kept.append((kind, content))
             elif block[1]:
                 if found.setdefault(*block) != block[1]:
@@ -107,7 +104,15 @@ def png_metadata(data: bytes) -> PngMetadata:
             lost.append("its content credentials (C2PA) were left out: they sign the old pixels")
         elif kind not in _STRUCTURE:
             lost.append(f"its PNG chunk {name} was left out: its meaning is unknown")
+    if data[end:].strip(b"\0"):
+        lost.append(f"{len(data) - end} bytes behind the picture were left out")
     return PngMetadata(**found, kept=tuple(kept), lost=lost)
+
+
+def _is_valid(kind: bytes, content: bytes) -> bool:
+    """Whether readers of a PNG accept a chunk's type and its length."""
+    texts = kind in _TEXTS and not 0 < content.find(b"\0") < 80
+    return kind.isalpha() and not texts and len(content) == _LENGTHS.get(kind, len(content))
 
 
 def _add_icc(content: bytes, found: dict[str, bytes], lost: list[str]) -> None:
@@ -141,6 +146,11 @@ def _block_of_text(kind: bytes, content: bytes) -> tuple[str, bytes] | None:
     return fields[name], raw.removeprefix(b"Exif\x00\x00").removeprefix(b"Photoshop 3.0\x00")
 
 
+def _after(content: bytes) -> bytes:
+    """What follows the keyword of a chunk."""
+    return content.partition(b"\0")[2]
+
+
 def comment_of(kind: bytes, content: bytes) -> bytes | None:
     """The text of a chunk with a PNG's comment, in UTF-8; None for other and damaged chunks."""
     keyword, _, rest = content.partition(b"\0")
@@ -162,7 +172,7 @@ def comment_chunk(comment: bytes) -> tuple[bytes, bytes]:
 
 def _plain_text(kind: bytes, rest: bytes) -> bytes | None:
     if kind == b"zTXt":
-        return _inflated(rest[1:])
+        return _inflated(rest[1:]) if rest[:1] == b"\0" else None
     return rest if kind == b"tEXt" else _international_text(rest)
 
 

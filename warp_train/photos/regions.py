@@ -46,7 +46,7 @@ def move_regions(packet: Packet, frames: Frames) -> list[str]:
 def _move_working_group(packet: Packet, frames: Frames) -> int:
     outside = 0
     result = frames.result
-    for regions in packet.elements("mwg-rs:Regions"):
+    for regions in _outermost(packet.elements("mwg-rs:Regions")):
         size = numbers_in(regions, ("stDim:w", "stDim:h"))
         measured = tuple(value for _, value in size.values())
         upright = frames.stored != frames.upright and measured == frames.upright
@@ -97,7 +97,7 @@ def _move_microsoft(packet: Packet, frames: Frames) -> int:
 
 def _move_iptc(packet: Packet, frames: Frames) -> int:
     outside = 0
-    for boundary in packet.elements("Iptc4xmpExt:RegionBoundary"):
+    for boundary in _outermost(packet.elements("Iptc4xmpExt:RegionBoundary")):
         pixel = _text(boundary, "Iptc4xmpExt:rbUnit") == "pixel"
         width, height = (1, 1) if pixel else frames.stored
         result = (1, 1) if pixel else frames.result
@@ -112,6 +112,11 @@ def _move_iptc(packet: Packet, frames: Frames) -> int:
             if moved is not None:
                 _write_shape(shape, _relative(moved, result))
     return outside
+
+
+def _outermost(elements: list[Any]) -> list[Any]:
+    """Elements of one name that are in none of the others: what is in two would move twice."""
+    return [one for one in elements if next(one.iterancestors(one.tag), None) is None]
 
 
 def _box_of(shape: dict[str, tuple[Place, float]], unit: tuple[int, int]) -> Box:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from typing import Any
 
+import cv2
 import numpy as np
 import tifffile
 from PIL import Image as Pillow
 
+from warp_train.photos.damage import clear_errors
 from warp_train.photos.exif import ORIENTATION
-from warp_train.photos.ifd import open_block, packed
-from warp_train.photos.pixels import MOST_PIXELS, Pixels
+from warp_train.photos.ifd import BYTE, INTEGER_KINDS, open_block, packed
+from warp_train.photos.pixels import Pixels, check_size
+from warp_train.photos.tiff_checks import CHANNELS, JPEG, check_page, further_pages
 
-_PHOTOMETRIC = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}
+_MOST_SAMPLES = 32
+_LAYOUT = {
+    **dict.fromkeys((254, 256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323), 1),
+    **dict.fromkeys((258, 338, 339), _MOST_SAMPLES),
+    **dict.fromkeys((273, 279, 320, 324, 325), None),
+}
+"""Tags that describe the pixels, and how many numbers they hold at most; None: any number."""
+_SIZES = ("imagewidth", "imagelength", "samplesperpixel")
 _PREMULTIPLIED, _ALPHA = 1, 2
-_JPEG = (6, 7)
-_MOST_PAGES = 1000
+_LARGE_PART = 2**24
+"""Numbers in a tile or strip, which may be larger than a small picture."""
 _UNUSED = "a channel that is neither colour nor transparency was left out"
-_RAW = "a camera's raw file or a preview: convert it to an ordinary TIFF first"
+_UNUSED_OF_CMYK = "a channel beside CMYK was left out"
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a damaged file is reported by its name
 
@@ -35,78 +45,61 @@ def decode_tiff(data: bytes) -> tuple[Pixels | Pillow.Image, list[str]]:
     Raises:
         ValueError: the page cannot be corrected, or it is damaged or too large.
     """
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        if not len(file.pages):
-            raise ValueError("truncated or damaged (it has no page)")
-        page = file.pages[0]
-        assert isinstance(page, tifffile.TiffPage)
-        if page.imagewidth * page.imagelength > MOST_PIXELS:
-            size = f"{page.imagewidth}x{page.imagelength} px"
-            raise ValueError(f"{size}; at most {MOST_PIXELS // 10**6} megapixels are allowed")
-        _refuse_odd(page, len(data))
-        notes = _further_pages(data)
+    _refuse_damaged_tags(data)
+    with clear_errors():
+        file = tifffile.TiffFile(io.BytesIO(data))
+        pages = len(file.pages)
+    if not pages:
+        raise ValueError("truncated or damaged (it has no page)")
+    with clear_errors():
+        page: Any = file.pages[0]
+        width, height, samples = (int(getattr(page, name)) for name in _SIZES)
+        part = math.prod(page.chunks)
+        math.prod(page.chunked)  # raises an error for tiles without a height
+    with file:
+        check_size(width, height, len(data))
+        if part > max(_LARGE_PART, 4 * samples * width * height):
+            raise ValueError("damaged (its tiles are larger than the picture)")
+        if samples > _MOST_SAMPLES:
+            raise ValueError(f"{samples} channels a pixel: not a photo")
+        check_page(page, data)
+        notes = further_pages(data)
         colours = int(page.photometric)
-        if colours == 6 and int(page.compression) not in _JPEG:
-            return _by_pillow(data), notes
+        if _is_for_libtiff(page):
+            return _by_libtiff(data), [*notes, *([_UNUSED] if samples > 3 else [])]
         stored = _decoded(page)
         if colours == 3:
             return _with_palette(stored, page), notes
     if colours == 5:
-        notes += [_UNUSED] if stored.shape[2] > 4 else []
-        return Pillow.fromarray(np.ascontiguousarray(255 - stored[..., :4]), "CMYK"), notes
+        notes += [_UNUSED_OF_CMYK] if samples > 4 else []
+        return Pillow.fromarray(np.ascontiguousarray(stored[..., :4]), "CMYK"), notes
     return _with_alpha(stored, colours, tuple(map(int, page.extrasamples)), notes), notes
 
 
-def _refuse_odd(page: Any, size: int) -> None:
-    tags = page.tags
-    if 50706 in tags or (int(page.subfiletype or 0)) & 1:
-        raise ValueError(_RAW)
-    colours = int(page.photometric)
-    if colours in (32803, 34892):
-        raise ValueError(_RAW)
-    if colours not in _PHOTOMETRIC:
-        raise ValueError(f"its colour space (photometric {colours}) cannot be corrected")
-    if int(page.sampleformat) not in (1, 4):
-        kind = {2: "signed", 3: "floating-point"}.get(int(page.sampleformat), "complex")
-        raise ValueError(
-            f"{kind} samples cannot be corrected: save it with 16 bits a channel first"
-        )
-    listed = tags.valueof(258, default=1)
-    bits = set(listed if isinstance(listed, tuple) else (listed,))
-    if len(bits) > 1 or not bits <= {1, 2, 4, 8, 16}:
-        raise ValueError(f"{'/'.join(map(str, sorted(bits)))} bits a channel cannot be corrected")
-    if bits == {16} and colours not in (0, 1, 2):
-        raise ValueError(f"16-bit {_PHOTOMETRIC[colours]} cannot be corrected")
-    ends = zip(page.dataoffsets, page.databytecounts, strict=False)
-    if any(start + length > size for start, length in ends):
-        raise ValueError("truncated")
-    if page.samplesperpixel < _COLOURS[colours]:
-        raise ValueError("damaged (it has too few channels)")
+def _refuse_damaged_tags(data: bytes) -> None:
+    """Raises ValueError if a tag that describes the pixels does not hold positive numbers.
 
-
-def _further_pages(data: bytes) -> list[str]:
-    """Checks the pages after the first: reduced copies are left out, others raise ValueError."""
+    tifffile takes those of the type BYTE as text.
+    """
     block = open_block(data)
-    places = [block.first]
-    while places[-1] and len(places) <= _MOST_PAGES:
-        try:
-            directory = block.directory(places[-1])
-        except ValueError:
-            raise ValueError("truncated or damaged (a page is missing)") from None
-        if len(places) > 1 and not (block.number(directory, 254) or 0) & 1:
-            raise ValueError("the file contains several pages: split it into one file per page")
-        if directory.next in places:
-            break
-        places.append(directory.next)
-    return ["the reduced copy of the photo in the file was left out"] if len(places) > 2 else []
+    for tag, entry in block.directory(block.first).entries.items():
+        if tag not in _LAYOUT:
+            continue
+        is_number = entry.kind in INTEGER_KINDS and entry.kind != BYTE
+        numbers, most = block.numbers(entry) if is_number else (), _LAYOUT[tag]
+        if not numbers or min(numbers) < 0 or (most is not None and len(numbers) > most):
+            raise ValueError(f"damaged (its TIFF tag {tag} is invalid)")
 
 
 def _decoded(page: Any) -> Pixels:
     """[H, W, samples] as stored, whatever the planes and the compression."""
-    pixels = np.asarray(page.asarray())
+    with clear_errors():
+        pixels = np.asarray(page.asarray())
     shape = (page.imagelength, page.imagewidth)
     if int(page.planarconfig) == 2 and page.samplesperpixel > 1:
         pixels = np.moveaxis(pixels.reshape(-1, *shape), 0, -1)
+    if pixels.size < math.prod(shape):
+        raise ValueError("damaged (it has fewer pixels than it declares)")
     pixels = pixels.reshape(*shape, -1)
     bits = int(page.bitspersample)
     if bits < 8 and int(page.photometric) != 3:
@@ -116,6 +109,8 @@ def _decoded(page: Any) -> Pixels:
 
 def _with_palette(stored: Pixels, page: Any) -> Pixels:
     table = np.asarray(page.colormap)
+    if table.ndim != 2 or len(table) != 3:
+        raise ValueError("damaged (its palette is missing)")
     if table.max() > 255:  # some programs store 8 bits instead of 16
         table = table >> 8
     index = np.minimum(stored[..., 0], table.shape[1] - 1)
@@ -123,7 +118,7 @@ def _with_palette(stored: Pixels, page: Any) -> Pixels:
 
 
 def _with_alpha(stored: Pixels, colours: int, extra: tuple[int, ...], notes: list[str]) -> Pixels:
-    count = _COLOURS[colours]
+    count = CHANNELS[colours]
     pixels = stored[..., :count]
     if colours == 0:
         pixels = np.iinfo(stored.dtype).max - pixels
@@ -146,8 +141,15 @@ def _divided(pixels: Pixels, opacity: Pixels) -> Pixels:
     return np.where(opacity > 0, np.minimum(whole, most), 0).astype(pixels.dtype)
 
 
-def _by_pillow(data: bytes) -> Pixels:
-    """Subsampled YCbCr, by libtiff, which would apply an orientation: it is hidden from it."""
+def _is_for_libtiff(page: Any) -> bool:
+    """Whether tifffile cannot decode a page: YCbCr that is no JPEG, and JPEGs of single planes."""
+    if int(page.compression) not in JPEG:
+        return int(page.photometric) == 6
+    return int(page.photometric) == 2 and int(page.planarconfig) == 2 and page.samplesperpixel == 3
+
+
+def _by_libtiff(data: bytes) -> Pixels:
+    """8-bit colours, by OpenCV's libtiff, which would rotate them: the orientation is hidden."""
     block = open_block(data)
     entry = block.directory(block.first).entries.get(ORIENTATION)
     patched = bytearray(data)
@@ -155,5 +157,8 @@ def _by_pillow(data: bytes) -> Pixels:
         patched[entry.at : entry.at + len(entry.value)] = packed(
             block.order, entry.kind, [1] * entry.count
         )
-    with Pillow.open(io.BytesIO(patched), formats=("TIFF",)) as image:
-        return np.array(image.convert("RGB"))
+    with clear_errors():
+        pixels = cv2.imdecode(np.frombuffer(patched, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError("truncated or damaged")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

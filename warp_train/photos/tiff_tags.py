@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from warp_train.photos.ifd import IFD, LONG, Entry
+from warp_train.photos.ifd import IFD, LONG, RATIONAL, SHORT, Entry, packed
 
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS, C2PA = 700, 33723, 34377, 34675, 37724, 52545
 RESOLUTION = (282, 283, 296)
@@ -25,7 +25,23 @@ _LAYOUT = frozenset(
         *(284, 286, 287, 288, 289, 292, 293, 297, 317, 320, 321, 322, 323, 324, 325, 326, 327, 328),
         *(332, 333, 334, 336, 337, 338, 339, 340, 341, 342, 343, 345, 346, 347, 351),
         *(400, 401, 402, 403, 404, 405, 433, 434, 435, 512, 513, 514, 515, 517, 518, 519, 520, 521),
-        *(529, 530, 531, 532, 559, 32953, 32954, 32955, 32995, 32996, 32997, 32998, 33421, 33422),
+        *(
+            529,
+            530,
+            531,
+            532,
+            559,
+            50674,
+            32953,
+            32954,
+            32955,
+            32995,
+            32996,
+            32997,
+            32998,
+            33421,
+            33422,
+        ),
         *(34665, 34853, 40965),  # the directories, which are copied by themselves
         *(XMP, IPTC, PHOTOSHOP, ICC),  # blocks that `Metadata` has fields for
     )
@@ -63,15 +79,18 @@ def false_tags(tags: Iterable[int]) -> tuple[frozenset[int], list[str]]:
     return false, list(dict.fromkeys(_FALSE[tag] for tag in sorted(false) if tag in _FALSE))
 
 
-def fate_of(entry: Entry, place: Place) -> tuple[bool, str | None]:
+def fate_of(entry: Entry, order: str, place: Place) -> tuple[bool, str | None]:
     """Whether a tag of the first directory goes into a new file, and the warning if it is lost.
 
     Args:
         entry: the tag.
+        order: byte order of its value, `<` or `>`.
         place: `same block` if all positions in the block stay as they are, so that a tag of an
             unknown meaning may contain positions.
     """
     tag = entry.tag
+    if tag in RESOLUTION and not _is_resolution(entry, order):
+        return False, None
     if tag in _PHOTOGRAPHIC:
         return True, None
     if tag in _FALSE:
@@ -86,3 +105,11 @@ def fate_of(entry: Entry, place: Place) -> tuple[bool, str | None]:
     if private and (place == "same block" or entry.kind not in (LONG, IFD, 16, 17, 18)):
         return True, None
     return False, f"its TIFF tag {tag} was left out: its meaning is unknown"
+
+
+def _is_resolution(entry: Entry, order: str) -> bool:
+    """Whether a resolution is of the prescribed type, and its unit of a prescribed value."""
+    if entry.tag == RESOLUTION[2]:
+        units = [packed(order, SHORT, (unit,)) for unit in (1, 2, 3)]
+        return entry.kind == SHORT and entry.value in units
+    return entry.kind == RATIONAL and entry.count == 1

@@ -13,7 +13,8 @@ from warp_train.photos.photoshop import updated_resources
 from warp_train.photos.pixels import Pixels
 from warp_train.photos.regions import Frames, move_regions
 from warp_train.photos.thumbnails import thumbnail_jpeg
-from warp_train.photos.xmp import Packet, repaired
+from warp_train.photos.xmp import Packet
+from warp_train.photos.xmp_repair import repaired
 
 _WIDTHS = ("tiff:ImageWidth", "exif:PixelXDimension")
 _HEIGHTS = ("tiff:ImageLength", "exif:PixelYDimension")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+_ZEROS = 512
+"""Zero bytes in a row that a lossy picture has only if it has huge areas of one colour."""
 _PICTURE = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF")
 
 
@@ -32,12 +34,17 @@ def webp_metadata(data: bytes) -> tuple[dict[str, bytes], list[tuple[bytes, byte
     others: list[tuple[bytes, bytes]] = []
     lost: list[str] = []
     for kind, content in webp_chunks(data):
+        if kind == b"VP8 " and bytes(_ZEROS) in content:
+            lost.append("a part of its data are zeros: it may be damaged")
         if kind in fields:
             blocks.setdefault(fields[kind], content.removeprefix(b"Exif\x00\x00"))
         elif kind == b"C2PA":
             lost.append("its content credentials (C2PA) were left out: they sign the old pixels")
         elif kind not in _PICTURE:
             others.append((kind, content))
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if data[end:].strip(b"\0"):
+        lost.append(f"{len(data) - end} bytes behind the picture were left out")
     return blocks, others, lost
 
 

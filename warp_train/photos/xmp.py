@@ -14,14 +14,11 @@ from lxml import etree
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DESCRIPTION, _ROOT = f"{{{RDF}}}Description", f"{{{RDF}}}RDF"
-_PACKET = re.compile(
-    rb"<((?:[\w.-]+:)?xmpmeta)\b.*</\1\s*>|<((?:[\w.-]+:)?RDF)\b.*</\2\s*>", re.DOTALL
+_STARTS = (
+    re.compile(rb"<((?:[\w.-]{1,99}:)?xmpmeta)\b"),
+    re.compile(rb"<((?:[\w.-]{1,99}:)?RDF)\b"),
 )
 _ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))\d")
-_UNFINISHED = re.compile(r"<((?:[\w.-]+:)?xmpmeta|(?:[\w.-]+:)?RDF)\b.*", re.DOTALL)
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML forbids."""
-_BARE_AMPERSAND = re.compile(r"&(?!#?\w+;)")
 _EMPTY = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="' + RDF.encode() + b'">'
@@ -100,13 +97,11 @@ class Packet:
 
     def __init__(self, data: bytes) -> None:
         """Raises ValueError if the packet cannot be parsed."""
-        text = _as_utf8(data) if data else _EMPTY
-        found = _PACKET.search(text)
-        if found is None:
-            raise ValueError("damaged XMP")
-        self._root: Any = _parsed(found[0], recover=False)
+        text = as_utf8(data) if data else _EMPTY
+        start, end = _extent(text)
+        self._root: Any = parsed(text[start:end], recover=False)
         self._original, self._first = data, etree.tostring(self._root)
-        self._before, self._after = text[: found.start()], text[found.end() :]
+        self._before, self._after = text[:start], text[end:]
 
     def __bytes__(self) -> bytes:
         if etree.tostring(self._root) == self._first:
@@ -192,7 +187,18 @@ class Packet:
         found = list(self._of_namespace(prefix))
         for place in found:
             place.remove()
+        self._forget(NAMESPACES[prefix])
         return bool(found)
+
+    def _forget(self, space: str) -> None:
+        """Removes unused declarations of a namespace: some programs search a packet for its name.
+
+        Other unused declarations stay.
+        """
+        declared = [pair for one in self._root.iter(etree.Element) for pair in one.nsmap.items()]
+        if any(uri == space for _, uri in declared):
+            kept = [name for name, uri in declared if name and uri != space]
+            etree.cleanup_namespaces(self._root, keep_ns_prefixes=kept)
 
     def add_descriptions_of(self, other: Packet) -> None:
         """Adds the properties of another packet, such as the extended part of a long one."""
@@ -220,12 +226,24 @@ class Packet:
             return listed[0]
         root = self._rdf()
         if root is None:
-            raise ValueError("damaged XMP (it has no RDF)")
+            root = etree.SubElement(self._root, _ROOT)
         return etree.SubElement(root, _DESCRIPTION, {f"{{{RDF}}}about": ""})
 
     def _descriptions(self) -> list[Any]:
         root = self._rdf()
         return [] if root is None else root.findall(_DESCRIPTION)
+
+
+def _extent(text: bytes) -> tuple[int, int]:
+    """Start and end of the XML of a packet. Raises ValueError if there is none."""
+    for start in _STARTS:
+        opening = start.search(text)
+        if opening is not None:
+            closing = text.rfind(b"</" + opening[1], opening.end())
+            end = text.find(b">", closing) + 1
+            if closing >= 0 and end:
+                return opening.start(), end
+    raise ValueError("damaged XMP")
 
 
 def places_in(element: Any, *shorts: str) -> Iterator[Place]:
@@ -257,25 +275,7 @@ def with_upright_mark(data: bytes) -> bytes:
     return _ORIENTATION.sub(rb"\g<1>1", data)
 
 
-def repaired(data: bytes) -> bytes:
-    """What can be read of a packet that is no well-formed XML; empty if that is nothing."""
-    coded = _as_utf8(data)
-    try:
-        text = coded.decode()
-    except UnicodeDecodeError:
-        text = coded.decode("latin-1")
-    found = _UNFINISHED.search(_BARE_AMPERSAND.sub("&amp;", _NO_XML.sub("", text)))
-    if found is None:
-        return b""
-    try:
-        root = _parsed(found[0].encode(), recover=True)
-        whole = bytes(etree.tostring(root, encoding="utf-8"))
-        return b"" if Packet(whole).is_empty else whole
-    except ValueError:
-        return b""
-
-
-def _parsed(text: bytes, *, recover: bool) -> Any:
+def parsed(text: bytes, *, recover: bool) -> Any:
     """The root element; ValueError if the text is no XML or defines entities."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, recover=recover)
     try:
@@ -289,7 +289,7 @@ def _parsed(text: bytes, *, recover: bool) -> Any:
     return root
 
 
-def _as_utf8(data: bytes) -> bytes:
+def as_utf8(data: bytes) -> bytes:
     """The packet in UTF-8: its first character, `<` or a byte order mark, tells its coding."""
     for coding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         if data.startswith(("<".encode(coding), "\ufeff".encode(coding))):
