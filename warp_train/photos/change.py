@@ -24,7 +24,7 @@ class Change:
     companion: Callable[[Pixels], Pixels]
     """A smaller upright picture of the same view, such as a gain map, changed in the same way."""
     corrected: bool
-    """Whether a lens correction was applied, which the result then says in its XMP."""
+    """Whether a lens correction was applied, which the XMP of the result then marks."""
 
 
 def moved_box(
@@ -77,4 +77,4 @@ def upright_points(points: Points, stored: tuple[int, int], orientation: int) ->
 
 
 UNCHANGED = Change(move=lambda points: points, companion=lambda picture: picture, corrected=False)
-"""The change of a photo that is only encoded anew."""
+"""Of a photo that is encoded again with the same pixels."""

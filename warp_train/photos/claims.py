@@ -1,4 +1,4 @@
-"""What an XMP packet says of other parts of its file: gain maps, videos, pictures."""
+"""The properties of an XMP packet that announce other parts of its file: gain maps, videos."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from warp_train.photos.xmp import Packet
 
 
 def remove_claims(packet: Packet) -> None:
-    """Removes what an XMP packet says of a gain map, a video or pictures behind the photo."""
+    """Removes the properties that announce a gain map, a video or pictures behind the photo."""
     for prefix in ("hdrgm", "Container", "Item"):
         packet.remove_namespace(prefix)
     motion = ("MotionPhoto", "MotionPhotoVersion", "MotionPhotoPresentationTimestampUs")

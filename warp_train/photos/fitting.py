@@ -34,7 +34,7 @@ _CODING = (
     *("tiff:SamplesPerPixel", "tiff:BitsPerSample"),
     *("tiff:YCbCrSubSampling", "tiff:YCbCrPositioning"),
 )
-"""What an XMP says of the coding of the pixels."""
+"""XMP properties of how the old file codes its pixels."""
 _LACKS: dict[Format, tuple[str, ...]] = {
     "webp": ("photoshop",),
     "bmp": ("exif", "icc", "xmp", "photoshop"),
@@ -51,7 +51,7 @@ _OLD_PICTURE = (
 _OF_PROFILE = frozenset(COLOUR_CHUNKS) - {b"mDCV", b"cLLI"}
 """Chunks that a colour profile replaces."""
 _NEAR_SRGB = 0.02
-"""Difference of a gamma, or of a chromaticity, that nobody can see."""
+"""Largest difference of a gamma, or of a chromaticity, that is invisible."""
 
 
 def fitted(
@@ -121,7 +121,7 @@ def _without_jpeg_parts(metadata: Metadata, kind: Format, lost: list[str]) -> Me
 
 
 def _with_format(xmp: bytes, kind: Format) -> bytes:
-    """The packet without what it says of the old file's format."""
+    """The packet with the new file's format, and without the coding of the old one."""
     try:
         packet = Packet(xmp)
     except ValueError:

@@ -207,7 +207,7 @@ def _coloured(
         notes.append(f"its colours ({name}) cannot be described by a colour profile")
     elif is_hdr(numbers[1]):
         notes.append(
-            f"its colours are HDR ({name}): the colour profile says so, but programs that show no "
+            f"its colours are HDR ({name}): the colour profile describes them, but programs that show no "
             "HDR show the photo too dark"
         )
     return pixels, made or b""

@@ -47,14 +47,6 @@ class JpegParts:
     """Position behind the end marker."""
     scans: tuple[Scan, ...]
 
-    def starting(self, marker: int, header: bytes) -> list[bytes]:
-        """The contents, behind the header, of the segments of a marker that start with it."""
-        return [
-            segment.content[len(header) :]
-            for segment in self.segments
-            if segment.marker == marker and segment.content.startswith(header)
-        ]
-
 
 def jpeg_parts(data: bytes, at: int = 0) -> JpegParts:
     """The segments of the JPEG picture that starts at `at`.

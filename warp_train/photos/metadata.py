@@ -11,7 +11,7 @@ from warp_train.photos.ifd import LONG, Block, Directory, open_block
 from warp_train.photos.jpeg_metadata import Appended, JpegMetadata, jpeg_metadata
 from warp_train.photos.jpeg_segments import JpegParts, Segment
 from warp_train.photos.photoshop import with_iptc, wrapped_iptc
-from warp_train.photos.png_chunks import png_chunks, png_metadata
+from warp_train.photos.png_chunks import png_metadata
 from warp_train.photos.tiff_tags import ICC, IPTC, PHOTOSHOP, XMP
 from warp_train.photos.webp_chunks import webp_metadata
 
@@ -68,12 +68,12 @@ def png_found(data: bytes) -> Found:
     """The metadata of a PNG. Raises ValueError if the file is cut off or damaged."""
     found = png_metadata(data)
     dpi, kept = None, found.kept
-    for kind, content in png_chunks(data):
-        if kind == b"pHYs" and len(content) == 9:
-            across, down = (int.from_bytes(content[at : at + 4], "big") for at in (0, 4))
-            dpi = plausible_dpi(across * _INCH, down * _INCH) if content[8] == 1 else None
-            if content[8] != 1 and across != down:
-                kept += ((kind, content),)  # an aspect ratio
+    if found.density:
+        across, down = (int.from_bytes(found.density[at : at + 4], "big") for at in (0, 4))
+        in_metres = found.density[8] == 1
+        dpi = plausible_dpi(across * _INCH, down * _INCH) if in_metres else None
+        if not in_metres and across != down:
+            kept += ((b"pHYs", found.density),)  # an aspect ratio
     photoshop = wrapped_iptc(found.photoshop)
     metadata = Metadata(
         found.exif, found.icc, found.xmp, photoshop=photoshop, dpi=dpi, png_chunks=kept

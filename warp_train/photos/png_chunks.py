@@ -22,6 +22,7 @@ _STRUCTURE = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"pHYs", b"eXIf", b"i
 _RAW_PROFILE = b"Raw profile type "
 _FRAME = 12
 """Bytes of a chunk beside its content: length, type and checksum."""
+_DENSITY = 9
 _SECOND = "a second {} block was left out: a file has one"
 _MOST_BYTES = 2**26
 """Longest metadata chunk after decompression: longer ones are bombs."""
@@ -35,6 +36,8 @@ class PngMetadata:
     """Without the `Exif` header."""
     xmp: bytes = b""
     icc: bytes = b""
+    density: bytes = b""
+    """The content of pHYs: pixels per unit across and down, and the unit (0: unknown, 1: metre)."""
     photoshop: bytes = b""
     """Photoshop's image resources, which contain captions and rights (IPTC)."""
     kept: tuple[tuple[bytes, bytes], ...] = ()
@@ -83,6 +86,8 @@ def png_metadata(data: bytes) -> PngMetadata:
             exif = content.removeprefix(b"Exif\x00\x00")
             lost += [_SECOND.format("exif")] if found.get("exif", exif) != exif else []
             found["exif"] = exif
+        elif kind == b"pHYs" and len(content) == _DENSITY:
+            found["density"] = content
         elif kind == b"iCCP":
             _add_icc(content, found, lost)
         elif kind in _TEXT_CHUNKS:

@@ -56,7 +56,7 @@ def updated(
         move_upright=lambda box: move(box, upright, 1),
         move_corner=lambda box: move(box, stored, orientation, to_border=True),
     )
-    # Programs that turn pixels as the XMP says do so only where the EXIF has no orientation.
+    # Programs that turn pixels by the XMP do so only where the EXIF has no orientation.
     was_read = orientation != 1 or has_orientation(metadata.exif)
     xmp, lost = _updated_xmp(metadata.xmp, frames, pixels, change, was_read=was_read)
     exif, exif_lost = _updated_exif(metadata.exif, frames, pixels)
