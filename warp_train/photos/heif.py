@@ -207,8 +207,8 @@ def _coloured(
         notes.append(f"its colours ({name}) cannot be described by a colour profile")
     elif is_hdr(numbers[1]):
         notes.append(
-            f"its colours are HDR ({name}): the colour profile describes them, but programs that show "
-            "no HDR show the photo too dark"
+            f"its colours are HDR ({name}): the colour profile describes them, but programs that "
+            "show no HDR show the photo too dark"
         )
     return pixels, made or b""
 
