@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +10,15 @@ import pytest
 import torch
 from data_helpers import save, textured
 from runs_helpers import (
-    ENVIRONMENT,
-    ROOT,
+    arguments,
     as_if_killed_after,
     assert_same_weights,
-    command,
     losses,
     metrics,
     one_line_error,
     train,
 )
+from training_server import Server
 
 from warp_train.data.samples import SampleKey
 from warp_train.data.sources.photos import Photos, find_photos
@@ -106,15 +103,10 @@ def test_a_resumed_run_replaces_alike_and_repeats_nothing(
 
 
 def test_two_processes_replace_alike_and_list_once(
-    whole: Path, photos: Path, tmp_path: Path
+    whole: Path, photos: Path, server: Server, tmp_path: Path
 ) -> None:
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    launcher += ["--config_file", f"{ROOT}/launch/cpu_2proc.yaml"]
-    launched = command(STAGE, tmp_path, *on(photos), "train.batch_size=2")[1:]
-    done = subprocess.run(
-        [*launcher, *launched], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    server.start_ranks([arguments(STAGE, tmp_path, *on(photos), "train.batch_size=2")] * 2)
+    assert server.exit_statuses() == [0, 0], server.printed()
     two = tmp_path / STAGE
     for (step, value), (_, expected) in zip(losses(two), losses(whole), strict=True):
         assert value == pytest.approx(expected, rel=1e-4), step
@@ -159,14 +151,11 @@ def test_the_limit_is_one_for_all_processes(tmp_path: Path) -> None:
         second.note(batch(("z2: bad", "e")), 1)
 
 
-def run_apart(*more: str, output: Path) -> int:
-    done = subprocess.run(
-        command(STAGE, output, *more), env=ENVIRONMENT, capture_output=True, check=False
-    )
-    return done.returncode
+def test_names_that_are_no_text_do_not_stop_a_run(server: Server, tmp_path: Path) -> None:
+    def run_apart(*more: str) -> int:
+        server.start(*arguments(STAGE, tmp_path, *more))
+        return server.exit_status()
 
-
-def test_names_that_are_no_text_do_not_stop_a_run(tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for name in (b"one\xff.jpg", "two\u2028\x85.jpg".encode()):
         path = folder / os.fsdecode(name)
@@ -178,11 +167,11 @@ def test_names_that_are_no_text_do_not_stop_a_run(tmp_path: Path) -> None:
     save(val / "v.jpg", textured(40, 60, 1))
     more = (*on(folder, 1), *more, f"data.val_root={val}")
     # In processes of their own: what they print of such names, a test runner cannot pass on.
-    assert run_apart(*more, output=tmp_path) == 0
+    assert run_apart(*more) == 0
     rows = listed(tmp_path / STAGE)
     assert len(rows) == 2
     more = (*more, "--resume-from", "auto", "train.max_steps=3")
-    assert run_apart(*more, output=tmp_path) == 0
+    assert run_apart(*more) == 0
     assert listed(tmp_path / STAGE) == rows
     train_source = Photos(
         find_photos(folder, "data.root"),

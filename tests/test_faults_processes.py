@@ -1,5 +1,6 @@
 """Several processes: one that dies, one that is told to stop, and another number of them."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from runs_helpers import ENVIRONMENT, ROOT, assert_same_weights, command, losses, metrics, train
+from runs_helpers import (
+    ENVIRONMENT,
+    ROOT,
+    arguments,
+    assert_same_weights,
+    command,
+    losses,
+    metrics,
+    train,
+)
+from training_server import Server
 
 STAGE = "stage1_param_only"
 MORE = ("data.train_samples=160", "checkpoint.every_steps=4", "validate.every_steps=1000")
@@ -32,10 +43,11 @@ def launch(output: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def finished(process: subprocess.Popen[str]) -> str:
-    printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, printed
-    return printed
+def two(server: Server, output: Path, *more: str) -> str:
+    """The same without `accelerate launch`, to its end; returns what it printed."""
+    server.start_ranks([arguments(STAGE, output, *MORE, "train.batch_size=2", *more)] * 2)
+    assert server.exit_statuses() == [0, 0], server.printed()
+    return server.printed()
 
 
 def rank_of(launcher: subprocess.Popen[str], rank: int) -> psutil.Process:
@@ -53,10 +65,10 @@ def after_steps(run: Path, steps: int, launcher: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of two processes that nothing happens to."""
     output = tmp_path_factory.mktemp("whole")
-    finished(launch(output))
+    two(server, output)
     return output / STAGE
 
 
@@ -70,7 +82,7 @@ def ask(process: psutil.Process) -> None:
 
 @pytest.mark.parametrize("harm", [kill, ask])
 def test_what_happens_to_one_rank_happens_to_all_and_loses_nothing(
-    harm: Callable[[psutil.Process], None], whole: Path, tmp_path: Path
+    harm: Callable[[psutil.Process], None], whole: Path, server: Server, tmp_path: Path
 ) -> None:
     run = tmp_path / STAGE
     launcher = launch(tmp_path)
@@ -82,24 +94,30 @@ def test_what_happens_to_one_rank_happens_to_all_and_loses_nothing(
     assert not any(process.is_running() for process in others)
     assert (run / "interrupted").exists() == (harm is ask)
     assert ("rank 0 lost the connection" in printed) == (harm is kill)
-    finished(launch(tmp_path, "--resume-from", "auto"))
+    two(server, tmp_path, "--resume-from", "auto")
     assert_same_weights(whole, run)
     assert losses(run) == losses(whole)
 
 
-def test_one_process_goes_on_for_two_with_the_same_samples(whole: Path, tmp_path: Path) -> None:
-    launcher = launch(tmp_path)
-    after_steps(tmp_path / STAGE, 9, launcher)
-    ask(rank_of(launcher, 0))
-    launcher.communicate(timeout=STATED_TIMEOUT_S)
+def test_one_process_goes_on_for_two_with_the_same_samples(
+    whole: Path, server: Server, tmp_path: Path
+) -> None:
+    run = tmp_path / STAGE
+    ranks = server.start_ranks([arguments(STAGE, tmp_path, *MORE, "train.batch_size=2")] * 2)
+    while not (run / "metrics.jsonl").exists() or len(losses(run)) < 9:
+        assert not server.have_ended(0.02)
+    os.kill(ranks[0], signal.SIGTERM)
+    assert server.exit_statuses() == [143, 143]
     assert train(STAGE, tmp_path, *MORE, "--resume-from", "auto") == 0
-    for (step, value), (_, expected) in zip(losses(tmp_path / STAGE), losses(whole), strict=True):
+    for (step, value), (_, expected) in zip(losses(run), losses(whole), strict=True):
         assert value == pytest.approx(expected, rel=1e-4), step
 
 
-def test_two_processes_go_on_for_one_and_say_what_changed(whole: Path, tmp_path: Path) -> None:
+def test_two_processes_go_on_for_one_and_say_what_changed(
+    whole: Path, server: Server, tmp_path: Path
+) -> None:
     assert train(STAGE, tmp_path, *MORE, "train.max_steps=12") == 0
-    printed = finished(launch(tmp_path, "--resume-from", "auto", "train.max_steps=null"))
+    printed = two(server, tmp_path, "--resume-from", "auto", "train.max_steps=null")
     assert "1 process before, 2 now" in printed
     assert "the same samples" in printed
     same = losses(whole)[12:]
@@ -117,29 +135,18 @@ def test_another_global_batch_is_said_with_what_it_means(
     assert "global batch 4 before, 8 now" in caplog.text
 
 
-def test_metrics_over_an_uneven_last_batch_are_those_of_one_process(tmp_path: Path) -> None:
+def test_metrics_over_an_uneven_last_batch_are_those_of_one_process(
+    server: Server, tmp_path: Path
+) -> None:
     more = ("train.max_steps=1", "data.val_samples=7")
-    finished(launch(tmp_path / "two", *more))
+    two(server, tmp_path / "two", *more)
     assert train(STAGE, tmp_path / "one", *MORE, *more) == 0
-    one, two = (metrics(tmp_path / name / STAGE, "val")[0] for name in ("one", "two"))
-    assert {**one, "split": 0} == pytest.approx({**two, "split": 0}, rel=1e-6, abs=1e-9)
+    one, other = (metrics(tmp_path / name / STAGE, "val")[0] for name in ("one", "two"))
+    assert {**one, "split": 0} == pytest.approx({**other, "split": 0}, rel=1e-6, abs=1e-9)
 
 
-def test_ranks_with_different_recipes_stop_with_a_message(tmp_path: Path) -> None:
-    port = str(29000 + int(time.time()) % 1000)
-    processes = []
-    for rank in (0, 1):
-        world = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-        processes.append(
-            subprocess.Popen(
-                command(STAGE, tmp_path, *MORE, f"seed={rank}"),
-                env={**ENVIRONMENT, **world, **meet},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    errors = [process.communicate(timeout=STATED_TIMEOUT_S)[1] for process in processes]
-    assert [process.returncode for process in processes] == [1, 1]
-    assert "rank 1 has another recipe than rank 0: seed: 0 -> 1" in errors[0]
+def test_ranks_with_different_recipes_stop_with_a_message(server: Server, tmp_path: Path) -> None:
+    server.start_ranks([arguments(STAGE, tmp_path, *MORE, f"seed={rank}") for rank in (0, 1)])
+    assert server.exit_statuses() == [1, 1]
+    assert "rank 1 has another recipe than rank 0: seed: 0 -> 1" in server.printed()
     assert not list(tmp_path.rglob("step-*"))

@@ -1,4 +1,4 @@
-"""The compiled tracing of edges equals its reference, which runs here with twice the digits."""
+"""The compiled code for edges equals its reference, which runs here with twice the digits."""
 
 import shutil
 import sysconfig
@@ -8,6 +8,7 @@ import torch
 from data_helpers import textured
 
 from warp_train.models import edges as edges_module
+from warp_train.models.edge_points import find
 from warp_train.models.edge_strips import trace
 from warp_train.models.edges import measure_edges
 
@@ -18,16 +19,29 @@ def photo(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(textured(height, width, seed)).permute(2, 0, 1)[None] / 255
 
 
-def found(image: torch.Tensor, most: int = 400) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    smooth = edges_module._smooth_luma(image)
-    pixel, normal, *_ = edges_module._clearest(*edges_module.central_differences(smooth), most)
-    return smooth[:, 1:-1, 1:-1], pixel, normal
+def found(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    smooth, points = find(image)
+    return smooth[:, 1:-1, 1:-1], points.pixel, points.normal
 
 
 def test_a_compiler_on_this_machine_has_built_it() -> None:
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    built = edges_module._cpu_trace() is not trace
+    built = edges_module._on_cpu() != (find, trace)
     assert built or shutil.which(compiler) is None
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1, 1), (8, 8), (97, 146)])
+def test_the_same_points_are_found(size: tuple[int, int]) -> None:
+    image = torch.cat([photo(*size, seed) for seed in range(3)])
+    exact_smooth, exact = find(image.double())
+    smooth, points = edges_module._on_cpu()[0](image)
+    torch.testing.assert_close(smooth, exact_smooth.float(), rtol=0, atol=1e-6)
+    same = (points.pixel == exact.pixel).all(-1)
+    assert same.float().mean() > 0.995  # neighbouring pixels may be equally clear
+    normal, wanted = points.normal[same], exact.normal[same].float()
+    clear = points.strength[same] > 1e-3  # elsewhere rounding decides the direction
+    torch.testing.assert_close(normal[clear], wanted[clear], rtol=0, atol=1e-4)
+    torch.testing.assert_close(points.strength, exact.strength.float(), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -35,7 +49,7 @@ def test_it_is_as_exact_as_the_reference(size: tuple[int, int]) -> None:
     inputs = found(torch.cat([photo(*size, seed) for seed in range(3)]))
     exact = trace(*(part.double() for part in inputs))
     errors = []
-    for one in (trace(*inputs), edges_module._cpu_trace()(*inputs)):
+    for one in (trace(*inputs), edges_module._on_cpu()[1](*inputs)):
         error = ((one.bend - exact.bend).abs() / exact.variance.sqrt()).flatten()
         errors.append(error.sort().values)
         share = len(error) * 99 // 100

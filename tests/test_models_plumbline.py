@@ -15,7 +15,8 @@ from warp_train.geometry import (
     straight_lines,
 )
 from warp_train.models import HybridModel, ModelConfig
-from warp_train.models.edges import CELL_PX, Edges, measure_edges
+from warp_train.models.edge_points import CELL_PX
+from warp_train.models.edges import Edges, measure_edges
 from warp_train.models.heads_plumbline import edge_map, features_at
 
 MOST = 1024

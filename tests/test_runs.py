@@ -1,10 +1,8 @@
 """Whole runs: what they leave, how they resume, when they stop."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,18 +10,18 @@ import torch
 import yaml
 from data_helpers import save, textured
 from runs_helpers import (
-    ENVIRONMENT,
     ROOT,
     STAGES,
+    arguments,
     as_if_killed_after,
     assert_same_weights,
-    command,
     losses,
     metrics,
     one_line_error,
     train,
 )
 from safetensors.torch import load_file
+from training_server import Server
 
 from warp_train.data import build_sources
 from warp_train.data.samples import SampleKey
@@ -59,21 +57,17 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_a_checkpoint_that_resumes(
-    number: signal.Signals, code: int, tmp_path: Path
+    number: signal.Signals, code: int, server: Server, tmp_path: Path
 ) -> None:
-    stage, more = "stage1_param_only", ("data.workers=1", "data.train_samples=240")
-    process = subprocess.Popen(
-        command(stage, tmp_path / "b", *more), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
-    )
+    stage, more = "stage1_param_only", ("data.train_samples=240",)
+    process = server.start(*arguments(stage, tmp_path / "b", *more, "data.workers=1"))
     broken = tmp_path / "b" / stage
     log = broken / "metrics.jsonl"
     while not (log.exists() and len(log.read_text().splitlines()) > 4):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Traceback" not in errors
+        assert not server.have_ended(0.02)
+    os.kill(process, number)
+    assert server.exit_status() == code
+    assert "Traceback" not in server.printed()
     assert (broken / "interrupted" / "model.safetensors").exists()
     assert train(stage, tmp_path / "b", *more, "--resume-from", "auto") == 0
     assert not (broken / "interrupted").exists()
@@ -85,20 +79,17 @@ def test_a_signal_leaves_a_checkpoint_that_resumes(
 @pytest.mark.parametrize(
     ("stage", "weight"), [*((stage, 1.0) for stage in STAGES), ("stage1_param_only", 0.0)]
 )
-def test_two_processes_train_like_one(stage: str, weight: float, tmp_path: Path) -> None:
+def test_two_processes_train_like_one(
+    stage: str, weight: float, server: Server, tmp_path: Path
+) -> None:
     # An epoch of 93 is eleven global batches of 8, and a rest of five that none may take.
-    more = ("train.max_steps=50", "train.grad_accum_steps=2", "data.train_samples=93")
-    more = (*more, "train.epochs=5", "validate.every_epochs=5")
+    more = ("train.max_steps=28", "train.grad_accum_steps=2", "data.train_samples=93")
+    more = (*more, "train.epochs=3", "validate.every_epochs=3")
     # Without its loss the uncertainty has no gradients for the processes to exchange.
     more = (*more, f"loss.uncertainty_weight={weight}")
     assert train(stage, tmp_path / "one", *more) == 0
-    launched = command(stage, tmp_path / "two", *more, "train.batch_size=2")[1:]
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    launcher += ["--config_file", f"{ROOT}/launch/cpu_2proc.yaml"]
-    done = subprocess.run(
-        [*launcher, *launched], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    server.start_ranks([arguments(stage, tmp_path / "two", *more, "train.batch_size=2")] * 2)
+    assert server.exit_statuses() == [0, 0], server.printed()
     one, two = tmp_path / "one" / stage, tmp_path / "two" / stage
     state = json.loads((two / "last" / "trainer_state.json").read_text())
     assert state["world_size"] == 2

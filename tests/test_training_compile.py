@@ -16,6 +16,12 @@ from warp_train.models import HybridModel
 BACKEND = "aot_eager"
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_new_process() -> None:
+    """Sizes seen before are compiled anew for every size, which takes twice as long."""
+    torch._dynamo.reset()
+
+
 def test_the_network_is_one_graph_with_the_same_results() -> None:
     torch.manual_seed(0)
     model = as_if_trained()

@@ -69,12 +69,6 @@ LONG_S = 20
 FINE, NAN = torch.tensor(1.0), torch.tensor(float("nan"))
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server") / "log.txt") as started:
-        yield started
-
-
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():

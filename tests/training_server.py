@@ -1,4 +1,7 @@
-"""Training processes that cost no import of torch each: the client of `fork_server.py`."""
+"""Training processes that cost no import of torch each: the client of `fork_server.py`.
+
+`conftest.py` has one server for all tests, the fixture `server`.
+"""
 
 import json
 import os
@@ -21,6 +24,7 @@ class Server:
     def __init__(self, log: Path) -> None:
         self.log = log
         self._pids: list[int] = []
+        self._logged_before = 0
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "fork_server.py")],
             stdin=subprocess.PIPE,
@@ -49,6 +53,7 @@ class Server:
             }
             for rank, argv in enumerate(argvs)
         ]
+        self._logged_before = self.log.stat().st_size if self.log.exists() else 0
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(requests) + "\n")
         self.process.stdin.flush()
@@ -71,6 +76,10 @@ class Server:
             os.kill(pid, signal.SIGKILL)  # a child of the server, which still waits for it
         self._answer()
         raise AssertionError(f"not ended after {PATIENCE_S} s: {self.log.read_text()[-2000:]}")
+
+    def printed(self) -> str:
+        """The output of what was started last."""
+        return self.log.read_bytes()[self._logged_before :].decode()
 
     def close(self) -> None:
         assert self.process.stdin is not None

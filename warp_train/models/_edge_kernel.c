@@ -1,282 +1,77 @@
-/* `edge_strips.trace` on a CPU: reads and fits edge by edge, within the fastest cache.
+/* Edges of photos on a CPU: what edge_points.py and edge_strips.py compute, as functions of buffers.
  *
- * The formulas and names are those of edge_strips.py, which is the reference; a test compares the two.
- * What that computes for all edges of a photo at once, 2048 x 33 x 13 numbers several times over, never
- * exists here. The loops run over the samples `t` along a strip, so that the compiler can use vectors.
+ * Both are called for one photo at a time, without the lock of the interpreter, so that photos can be
+ * spread over threads.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <math.h>
 
-#define STEPS 16
-#define SAMPLES (2 * STEPS + 1)
-#define ROOM 40 /* samples, filled up to whole vectors with samples without weight */
-#define NEAR_PX 5
-#define FAR_PX 3
-#define NEAR_FITS 4
-#define FITS 6
-#define FOUND 13 /* bend, variance and support of four stretches, and a slope */
+#include "_edge_kernel.h"
 
-/* One version for each generation of processors; the loader chooses. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__)
-#define FOR_EACH_CPU __attribute__((target_clones("avx512f", "arch=haswell", "default")))
-#else
-#define FOR_EACH_CPU
-#endif
-#if defined(__GNUC__) || defined(__clang__)
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
+#define BYTES ((Py_ssize_t)sizeof(float))
 
-/* Numbers of edge_strips.py, passed by edges.py so that they are written once. */
-typedef struct {
-    float step; /* between samples, in the longest stretch of a strip */
-    float first_window, window, jump, turned, faint;
-    float ridge[3];
-    float least_spread, share;
-    float longest[2];           /* stretches of the two strips, in half diagonals */
-    float gauss[FITS][ROOM];    /* weights along the strip of each fit */
-} Numbers;
+static PyObject *finished(Py_buffer *buffers, int count, int fits)
+{
+    for (int k = 0; k < count; k++)
+        PyBuffer_Release(buffers + k);
+    if (!fits)
+        PyErr_SetString(PyExc_ValueError, "arrays that do not fit each other");
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
 
-typedef struct {
-    const float *luma;
+/* find(image [3, H, W], smooth [H + 2, W + 2], pixels [C, 2], normals [C, 2], strengths [C], height,
+ *      width) */
+static PyObject *find(PyObject *module, PyObject *arguments)
+{
+    Py_buffer b[5];
     int height, width;
-    float unit; /* half the diagonal, in px */
-} Photo;
-
-typedef struct {
-    float x[ROOM], y[ROOM];            /* the strip's middle, in px */
-    float inside[ROOM];                /* 1 where that is in the photo */
-    float slope[2 * NEAR_PX + 3][ROOM]; /* signed squares of the slopes across the strip */
-} Strip;
-
-typedef struct {
-    float level, slope, bend, variance, support;
-} Fit;
-
-static const Fit STRAIGHT = {0, 0, 0, 0, 0};
-
-INLINE void place(Strip *strip, Photo photo, const float *pixel, const float *normal, float step,
-                  Fit course)
-{
-#pragma omp simd
-    for (int t = 0; t < ROOM; t++) {
-        float a = (float)(t - STEPS) * step;
-        float away = course.level + a * (course.slope + a * (course.bend * 0.5f));
-        float along = a * photo.unit;
-        float x = pixel[0] - along * normal[1] + away * normal[0];
-        float y = pixel[1] + along * normal[0] + away * normal[1];
-        strip->x[t] = x;
-        strip->y[t] = y;
-        strip->inside[t] = (x >= 1.0f) & (x <= (float)(photo.width - 2)) & (y >= 1.0f) &
-                                   (y <= (float)(photo.height - 2)) & (t < SAMPLES)
-                               ? 1.0f
-                               : 0.0f;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*w*w*w*w*ii", b, b + 1, b + 2, b + 3, b + 4, &height, &width))
+        return NULL;
+    const Py_ssize_t cells =
+        (Py_ssize_t)((height + CELL - 1) / CELL) * ((width + CELL - 1) / CELL);
+    const int fits = height >= 1 && width >= 1 && b[0].len == 3 * BYTES * height * width &&
+                     b[1].len == BYTES * (height + 2) * (width + 2) &&
+                     b[2].len == 2 * BYTES * cells && b[3].len == b[2].len &&
+                     b[4].len == BYTES * cells;
+    float *room = fits ? PyMem_RawMalloc(sizeof(float) * room_to_find(height, width)) : NULL;
+    if (room) {
+        Py_BEGIN_ALLOW_THREADS
+        find_points(b[0].buf, height, width, room, b[1].buf,
+                    (Points){b[2].buf, b[3].buf, b[4].buf});
+        Py_END_ALLOW_THREADS
+        PyMem_RawFree(room);
     }
-}
-
-/* Bilinear; positions outside the photo read its border. */
-INLINE void read_row(float *row, const Strip *strip, Photo photo, const float *normal, float away)
-{
-    int at[ROOM];
-    float right[ROOM], down[ROOM], a[ROOM], b[ROOM], c[ROOM], d[ROOM];
-    const float last_x = (float)(photo.width - 1), last_y = (float)(photo.height - 1);
-#pragma omp simd
-    for (int t = 0; t < ROOM; t++) {
-        float x = strip->x[t] + away * normal[0], y = strip->y[t] + away * normal[1];
-        x = x > 0.0f ? x : 0.0f; /* also not-a-number */
-        y = y > 0.0f ? y : 0.0f;
-        x = x < last_x ? x : last_x;
-        y = y < last_y ? y : last_y;
-        int column = (int)x, line = (int)y;
-        column = column < photo.width - 2 ? column : photo.width - 2;
-        line = line < photo.height - 2 ? line : photo.height - 2;
-        right[t] = x - (float)column;
-        down[t] = y - (float)line;
-        at[t] = line * photo.width + column;
-    }
-    for (int t = 0; t < ROOM; t++) { /* apart, because memory is read number by number */
-        const float *corner = photo.luma + at[t];
-        a[t] = corner[0];
-        b[t] = corner[1];
-        c[t] = corner[photo.width];
-        d[t] = corner[photo.width + 1];
-    }
-#pragma omp simd
-    for (int t = 0; t < ROOM; t++) {
-        float above = a[t] + right[t] * (b[t] - a[t]), below = c[t] + right[t] * (d[t] - c[t]);
-        row[t] = above + down[t] * (below - above);
-    }
-}
-
-INLINE void read_strip(Strip *strip, Photo photo, const float *normal, const int reach)
-{
-    for (int s = 0; s < 2 * reach + 3; s++)
-        read_row(strip->slope[s], strip, photo, normal, (float)(s - reach - 1));
-    for (int s = 0; s < 2 * reach + 1; s++) {
-#pragma omp simd
-        for (int t = 0; t < ROOM; t++) {
-            float slope = (strip->slope[s + 2][t] - strip->slope[s][t]) * 0.5f;
-            strip->slope[s][t] = slope * fabsf(slope);
-        }
-    }
-}
-
-/* Where brightness changes most, and how much. */
-INLINE void line(const Strip *strip, const float *expected, const int reach, float window,
-                 float turned, float *offset, float *total)
-{
-    const float per_px = 1.0f / window;
-#pragma omp simd
-    for (int t = 0; t < ROOM; t++) {
-        float up = 0, down = 0, up_moment = 0, down_moment = 0;
-#pragma GCC unroll 16
-        for (int s = 0; s < 2 * reach + 1; s++) {
-            float across = (float)(s - reach), part = (across - expected[t]) * per_px;
-            float near = 1.0f - part * part;
-            near = near > 0.0f ? near : 0.0f;
-            float value = near * near * strip->slope[s][t];
-            float rising = value > 0.0f ? value : 0.0f, falling = rising - value;
-            up += rising;
-            down += falling;
-            up_moment += rising * across;
-            down_moment += falling * across;
-        }
-        int falls = down > turned * up;
-        float whole = (falls ? down : up) + 1e-12f;
-        offset[t] = (falls ? down_moment : up_moment) / whole;
-        total[t] = whole;
-    }
-}
-
-/* Weighted least squares of a parabola; `expected` becomes the parabola. */
-INLINE Fit fit_parabola(const Strip *strip, const Numbers *numbers, const float *gauss,
-                        float longest, float jump, const float *offset, const float *total,
-                        float *expected)
-{
-    float weight[ROOM];
-    float m0 = 0, m1 = 0, m2 = 0, m11 = 0, m12 = 0, m22 = 0, h0 = 0, h1 = 0, h2 = 0, all = 0;
-    const float unit = longest / 2, step = numbers->step * 2; /* of one size, in `unit` */
-    const float clearest = total[STEPS] * numbers->faint + 1e-7f;
-#pragma omp simd reduction(+ : m0, m1, m2, m11, m12, m22, h0, h1, h2, all)
-    for (int t = 0; t < ROOM; t++) {
-        float away = (offset[t] - expected[t]) * jump;
-        float trust = strip->inside[t] * total[t] / ((total[t] + clearest) * (1.0f + away * away));
-        float one = gauss[t] * trust, wanted = one * offset[t];
-        float a = (float)(t - STEPS) * step, a2 = a * a * 0.5f;
-        weight[t] = one;
-        m0 += one;
-        m1 += one * a;
-        m2 += one * a2;
-        m11 += one * a * a;
-        m12 += one * a * a2;
-        m22 += one * a2 * a2;
-        h0 += wanted;
-        h1 += wanted * a;
-        h2 += wanted * a2;
-        all += gauss[t];
-    }
-    const float seen = m0;
-    m0 += numbers->ridge[0];
-    m11 += numbers->ridge[1];
-    m22 += numbers->ridge[2];
-    /* Level and slope eliminated: Schur complements. */
-    const float b11 = m11 - m1 * m1 / m0, b12 = m12 - m1 * m2 / m0, g1 = h1 - m1 * h0 / m0;
-    const float c22 = m22 - m2 * m2 / m0 - b12 * b12 / b11;
-    const float bend = (h2 - m2 * h0 / m0 - b12 * g1 / b11) / c22;
-    const float slope = (g1 - b12 * bend) / b11, level = (h0 - m1 * slope - m2 * bend) / m0;
-    float spread = 0;
-#pragma omp simd reduction(+ : spread)
-    for (int t = 0; t < ROOM; t++) {
-        float a = (float)(t - STEPS) * step;
-        expected[t] = level + a * (slope + a * (bend * 0.5f));
-        float away = offset[t] - expected[t];
-        spread += weight[t] * away * away;
-    }
-    spread = (spread / (seen + 1e-6f) + numbers->least_spread) / numbers->share;
-    const float square = unit * unit;
-    const Fit fit = {level, slope / unit, bend / square, spread / c22 / (square * square),
-                     seen / all};
-    return fit;
-}
-
-FOR_EACH_CPU
-static void trace_photo(Photo photo, const Numbers *numbers, const float *pixels,
-                        const float *normals, Py_ssize_t count, float *found)
-{
-    Strip strip;
-    float expected[ROOM], offset[ROOM], total[ROOM];
-    for (Py_ssize_t n = 0; n < count; n++, found += FOUND) {
-        const float *pixel = pixels + 2 * n, *normal = normals + 2 * n;
-        Fit fit = STRAIGHT;
-        place(&strip, photo, pixel, normal, numbers->step * numbers->longest[0], STRAIGHT);
-        read_strip(&strip, photo, normal, NEAR_PX);
-        for (int t = 0; t < ROOM; t++)
-            expected[t] = 0;
-        for (int k = 0; k < NEAR_FITS; k++) {
-            line(&strip, expected, NEAR_PX, k ? numbers->window : numbers->first_window,
-                 numbers->turned, offset, total);
-            fit = fit_parabola(&strip, numbers, numbers->gauss[k], numbers->longest[0],
-                               k ? 1.0f / numbers->jump : 0.0f, offset, total, expected);
-            if (k) { /* the first fit is a rough one, by which the others start */
-                found[3 * k - 3] = fit.bend;
-                found[3 * k - 2] = fit.variance;
-                found[3 * k - 1] = fit.support;
-            }
-            if (k == 2)
-                found[FOUND - 1] = fit.slope;
-        }
-        const float bend = fit.bend;
-        place(&strip, photo, pixel, normal, numbers->step * numbers->longest[1], fit);
-        read_strip(&strip, photo, normal, FAR_PX);
-        for (int t = 0; t < ROOM; t++)
-            expected[t] = 0;
-        for (int k = NEAR_FITS; k < FITS; k++) {
-            line(&strip, expected, FAR_PX, numbers->window, numbers->turned, offset, total);
-            fit = fit_parabola(&strip, numbers, numbers->gauss[k], numbers->longest[1],
-                               1.0f / numbers->jump, offset, total, expected);
-        }
-        found[9] = bend + fit.bend;
-        found[10] = fit.variance;
-        found[11] = fit.support;
-    }
+    if (fits && !room)
+        PyErr_NoMemory();
+    return finished(b, 5, fits);
 }
 
 /* trace(luma [H, W], pixels [N, 2], normals [N, 2], numbers, found [N, 13], height, width, unit) */
 static PyObject *trace(PyObject *module, PyObject *arguments)
 {
-    Py_buffer luma, pixels, normals, numbers, found;
+    Py_buffer b[5];
     Photo photo;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*y*y*y*w*iif", &luma, &pixels, &normals, &numbers, &found,
-                          &photo.height, &photo.width, &photo.unit))
+    if (!PyArg_ParseTuple(arguments, "y*y*y*y*w*iif", b, b + 1, b + 2, b + 3, b + 4, &photo.height,
+                          &photo.width, &photo.unit))
         return NULL;
-    const Py_ssize_t count = pixels.len / (Py_ssize_t)(2 * sizeof(float));
-    const int fits =
-        photo.height >= 2 && photo.width >= 2 &&
-        luma.len == (Py_ssize_t)sizeof(float) * photo.height * photo.width &&
-        normals.len == pixels.len && numbers.len == (Py_ssize_t)sizeof(Numbers) &&
-        found.len == count * (Py_ssize_t)(FOUND * sizeof(float));
+    const Py_ssize_t count = b[1].len / (2 * BYTES);
+    const int fits = photo.height >= 2 && photo.width >= 2 &&
+                     b[0].len == BYTES * photo.height * photo.width && b[2].len == b[1].len &&
+                     b[3].len == (Py_ssize_t)sizeof(Numbers) && b[4].len == count * FOUND * BYTES;
     if (fits) {
-        photo.luma = luma.buf;
+        photo.luma = b[0].buf;
         Py_BEGIN_ALLOW_THREADS
-        trace_photo(photo, numbers.buf, pixels.buf, normals.buf, count, found.buf);
+        trace_photo(photo, b[3].buf, b[1].buf, b[2].buf, count, b[4].buf);
         Py_END_ALLOW_THREADS
     }
-    PyBuffer_Release(&luma);
-    PyBuffer_Release(&pixels);
-    PyBuffer_Release(&normals);
-    PyBuffer_Release(&numbers);
-    PyBuffer_Release(&found);
-    if (!fits) {
-        PyErr_SetString(PyExc_ValueError, "arrays that do not fit each other");
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return finished(b, 5, fits);
 }
 
-static PyMethodDef methods[] = {{"trace", trace, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {{"find", find, METH_VARARGS, NULL},
+                                {"trace", trace, METH_VARARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_edge_kernel", NULL, 0, methods, NULL, NULL, NULL, NULL};
 

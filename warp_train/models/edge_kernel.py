@@ -1,7 +1,8 @@
-"""`edge_strips.trace` on a CPU, in C, where the package was installed with a C compiler."""
+"""`edge_points.find` and `edge_strips.trace` in C, for CPUs, where a compiler built them."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from warp_train.geometry import half_diagonal
 from warp_train.models import _edge_kernel
+from warp_train.models.edge_points import CELL_PX, Points
 from warp_train.models.edge_strips import (
     CUT,
     FAINT,
@@ -33,7 +35,13 @@ from warp_train.models.edge_strips import (
 
 _FOUND = 13
 _ROOM = 40
-"""Samples along a strip as in `_edge_kernel.c`; those behind the last one have no weight."""
+"""Samples along a strip as in `_edge_kernel.h`; those behind the last one have no weight."""
+
+
+def find_on_cpu(image: Tensor) -> tuple[Tensor, Points]:
+    """`edge_points.find`, photo by photo, with as many threads as torch has."""
+    smooth, *points = _find(image)
+    return smooth, Points(*points)
 
 
 def trace_on_cpu(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Traces:
@@ -43,7 +51,25 @@ def trace_on_cpu(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Traces:
     return Traces(bend, variance, support, found[..., 12])
 
 
-# An operator, so that `train.compile` keeps the network in one graph.
+# Operators, so that `train.compile` keeps the network in one graph.
+@torch.library.custom_op("warp_train::find_edges", mutates_args=(), device_types="cpu")
+def _find(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    height, width = image.shape[-2:]
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = _empty(image)
+    photos = zip(*(part.numpy() for part in (image.contiguous(), *found)), strict=True)
+    _run([partial(_edge_kernel.find, *photo, height, width) for photo in photos])
+    return found
+
+
+@_find.register_fake
+def _empty(image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count, _, height, width = image.shape
+    cells = math.ceil(height / CELL_PX) * math.ceil(width / CELL_PX)
+    smooth = image.new_empty(count, height + 2, width + 2)
+    pixel, normal = image.new_empty(count, cells, 2), image.new_empty(count, cells, 2)
+    return smooth, pixel, normal, image.new_empty(count, cells)
+
+
 @torch.library.custom_op("warp_train::trace_edges", mutates_args=(), device_types="cpu")
 def _trace(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Tensor:
     """`[B, N, 13]`: bend, variance and support of each stretch, and a slope, as `Traces`."""
@@ -55,7 +81,7 @@ def _trace(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Tensor:
         partial(_edge_kernel.trace, *photo, _numbers(), out, height, width, unit)
         for *photo, out in zip(*arrays, found, strict=True)
     ]
-    _run(calls, min(torch.get_num_threads(), len(calls)))
+    _run(calls)
     return torch.from_numpy(found)
 
 
@@ -65,7 +91,8 @@ def _(smooth: Tensor, pixel: Tensor, normal: Tensor) -> Tensor:
     return pixel.new_empty(*pixel.shape[:2], _FOUND)
 
 
-def _run(calls: Sequence[Callable[[], None]], threads: int) -> None:
+def _run(calls: Sequence[Callable[[], None]]) -> None:
+    threads = min(torch.get_num_threads(), len(calls))
     if threads > 1:
         list(_threads(threads).map(lambda call: call(), calls))
         return

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from warp_train.geometry import StraightLines, straight_lines
+from warp_train.models.edge_points import CELL_PX
 from warp_train.models.edge_strips import STRETCHES
-from warp_train.models.edges import CELL_PX, Edges
+from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS, Lens, evidence
 from warp_train.models.pencils import PENCIL_TERMS, PENCILS, Eliminated, eliminate, off_pencils
 from warp_train.models.shrinkage import Shrinkage

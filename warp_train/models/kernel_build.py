@@ -28,7 +28,8 @@ def _add_kernel(distribution: Any) -> None:
         distribution.ext_modules = [
             Extension(
                 "warp_train.models._edge_kernel",
-                ["warp_train/models/_edge_kernel.c"],
+                [f"warp_train/models/_edge_{part}.c" for part in ("kernel", "points", "strips")],
+                depends=["warp_train/models/_edge_kernel.h"],
                 extra_compile_args=_FLAGS,
                 optional=True,
             )

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warp_train.geometry import StraightLines, straight_lines
+from warp_train.models.edge_points import CELL_PX
 from warp_train.models.edge_strips import STRETCHES
-from warp_train.models.edges import CELL_PX, Edges
+from warp_train.models.edges import Edges
 from warp_train.models.pencils import PENCILS, off_pencils
 
 LINE_RESIDUAL_CHANNELS = 2 * len(STRETCHES) + 2 * PENCILS + 1
