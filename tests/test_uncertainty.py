@@ -1,12 +1,10 @@
 """The expected error: learned from the errors, given with each warp, and acted on."""
 
-import math
-
 import pytest
 import torch
 
 from warp_train.geometry import IDENTITY_PARAMS, half_diagonal, percent_to_px
-from warp_train.inference.fallback import choose_warp, largest_expected_error, moved_px
+from warp_train.inference.fallback import choose_warp, moved_px, reliable_share
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.losses import uncertainty_loss
 from warp_train.models import HybridModel
@@ -47,18 +45,20 @@ def test_how_far_a_warp_moves_is_its_mean_displacement() -> None:
     assert moved_px(PhotoWarp(shift), height, width) == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.99, 1.01, 12.0])
-def test_a_photo_stays_as_it_is_where_the_expected_error_exceeds_the_displacement(
-    share: float,
+@pytest.mark.parametrize("relative", [0.0, 0.5, 0.99, 1.01, 12.0])
+def test_a_warp_is_weakened_by_its_expected_error_and_left_out_beyond_its_displacement(
+    relative: float,
 ) -> None:
     height, width = 320, 480
     moved = moved_px(PhotoWarp(BENT), height, width)
-    expected = share * moved / half_diagonal(height, width) * 100
+    expected = relative * moved / half_diagonal(height, width) * 100
     chosen = choose_warp(PhotoWarp(BENT, None, expected), height, width)
-    assert percent_to_px(expected, height, width) == pytest.approx(share * moved)
-    if share < 1:
+    assert percent_to_px(expected, height, width) == pytest.approx(relative * moved)
+    if relative < 1:
         assert chosen.mode == "lens"
-        assert torch.equal(chosen.warp.params, BENT)
+        share = 1 - relative**2
+        assert moved_px(chosen.warp, height, width) == pytest.approx(share * moved, rel=0.01)
+        assert torch.equal(chosen.warp.params, BENT) == (relative == 0)
     else:
         assert chosen.mode == "unchanged"
         assert chosen.warp.is_identity
@@ -66,24 +66,24 @@ def test_a_photo_stays_as_it_is_where_the_expected_error_exceeds_the_displacemen
         assert len(chosen.refused) == 2
 
 
-@pytest.mark.parametrize("straight", [0.05, 0.2, 1 - 0.5**0.5, 0.4])
-def test_at_the_limit_a_warp_gains_as_much_on_bent_photos_as_it_harms_straight_ones(
-    straight: float,
+@pytest.mark.parametrize(("true", "error"), [(3.0, 1.0), (1.0, 1.0), (0.5, 2.0), (0.0, 1.0)])
+def test_the_reliable_share_is_the_best_multiple_of_noisy_predictions(
+    true: float, error: float
 ) -> None:
-    moved = 2.0
-    error = largest_expected_error(straight) * moved
-    # Bent photos: the truth is off the prediction by `error` in every direction alike, here across
-    # and along. Its root mean square distance from the unchanged photo is what a warp removes.
-    angle = torch.linspace(0, 2 * math.pi, 1001, dtype=torch.float64)[:-1]
-    truth = torch.stack((moved + error * angle.cos(), error * angle.sin()))
-    unchanged = truth.square().sum(0).mean().sqrt().item()
-    assert (1 - straight) * (unchanged - error) == pytest.approx(straight * moved)
+    random = torch.Generator().manual_seed(0)
+    truth = torch.randn(200_000, 2, generator=random, dtype=torch.float64) * true
+    noise = torch.randn(200_000, 2, generator=random, dtype=torch.float64) * error
+    predicted = truth + noise
+    best = (truth * predicted).sum() / predicted.square().sum()  # least squares
+    rms = [part.square().sum(1).mean().sqrt().item() for part in (predicted, noise)]
+    assert reliable_share(*rms) == pytest.approx(best.item(), abs=0.01)
 
 
-def test_more_straight_photos_ask_for_smaller_expected_errors_until_no_warp_pays() -> None:
-    limits = [largest_expected_error(share) for share in (0.1, 0.2, 0.3, 0.4, 0.5)]
-    assert limits == sorted(limits, reverse=True)
-    assert limits[-1] == 0
+def test_the_reliable_share_has_limits() -> None:
+    assert reliable_share(0.0, 0.0) == 1
+    assert reliable_share(0.0, 1.0) == 0
+    assert reliable_share(1.0, float("inf")) == 0
+    assert reliable_share(1.0, 2.0) == 0
 
 
 @pytest.mark.parametrize(("displaced", "mode"), [(1.1, "hybrid"), (0.9, "unchanged")])

@@ -44,6 +44,22 @@ class LensConfig(Section):
     """Largest |dcx| and |dcy|: distance of the lens's axis from the frame's centre, in half
     diagonals. 0 … 0.2."""
 
+    straight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of samples without any distortion: most photos of this world are straight already.
+    0 … 1."""
+
+    ordinary: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share, of the others, whose lens is as lenses of ordinary cameras are: a bend of about −0.03,
+    mostly between −0.11 and 0.02, with a small moustache. 0 … 1."""
+
+    amplified: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share, of the others, with an ordinary lens made `amplify` times as strong: action cameras
+    and phones. `bend`, `early`, `moustache` and `ripple` draw what `ordinary` and `amplified`
+    leave. 0 … 1, at most 1 with `ordinary`."""
+
+    amplify: tuple[float, float] = (1.5, 8.0)
+    """[low, high] of the factor for `amplified`; its logarithm is drawn uniformly. 0.1 … 10."""
+
     min_det: Annotated[float, Field(ge=0.05, le=0.9)] = 0.3
     """Smallest allowed local area ratio (Jacobian determinant) of the backward map in the frame;
     0 would be a fold. 0.05 … 0.9."""
@@ -61,6 +77,15 @@ class LensConfig(Section):
             raise ValueError(f"bend must lie in -0.5 ... 0.6, got {list(self.bend)}")
         if self.early[0] < -1 or self.early[1] > 1:
             raise ValueError(f"early must lie in -1 ... 1, got {list(self.early)}")
+        if self.ordinary + self.amplified > 1 + 1e-9:
+            raise ValueError(
+                f"ordinary and amplified must not exceed 1 together, got {self.ordinary:g} and "
+                f"{self.amplified:g}"
+            )
+        if not 0.1 <= self.amplify[0] <= self.amplify[1] <= 10:
+            raise ValueError(
+                f"amplify must lie in 0.1 ... 10, low not above high, got {list(self.amplify)}"
+            )
         return self
 
 
@@ -161,7 +186,7 @@ class DataConfig(Section):
     """Mirror half of the training photos and pairs left to right, together with their lenses."""
 
     photometric: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the training photos and pairs that are changed to look like photos of another
+    """Share of the training samples that are changed to look like photos of another
     camera: all in tone and colour cast, some also turned grey, blurred, made noisy or compressed
     as JPEG. 0 … 1."""
 
@@ -191,11 +216,14 @@ class DataConfig(Section):
 
     @property
     def shown(self) -> float:
-        """Rough mean of a frame's sides as a share of the photo's sides, 0 < x <= 1.
+        """How large photos are shown to the network: a frame's sides as a share of the photo's,
+        0 < x <= 1.
 
         Below 1 for `photos`, whose frames are random crops with a margin for what the lens reads.
+        Drawn scenes are simpler than photos: a photo that is shown larger has edges as far apart as
+        theirs, and the bends of its edges are measured more finely.
         """
-        return 0.8 if self.source == "photos" else 1.0
+        return {"photos": 0.8, "scenes": 0.7}.get(self.source, 1.0)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -205,11 +233,8 @@ class DataConfig(Section):
             raise ValueError(f"data.warps applies only to source 'pairs', got '{self.source}'")
         if self.source == "external" and self.external is None:
             raise ValueError("source 'external' needs data.external, a 'module:function'")
-        if self.source not in ("photos", "pairs") and self.photometric > 0:
-            raise ValueError(
-                "data.photometric applies only to sources 'photos' and 'pairs', "
-                f"got '{self.source}'"
-            )
+        if self.source == "external" and self.photometric > 0:
+            raise ValueError("data.photometric has no effect on source 'external'")
         if self.source != "photos" and self.local_warp > 0:
             raise ValueError(
                 f"data.local_warp applies only to source 'photos', got '{self.source}'"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.data.drawing.finish import Sensor, add_noise
+from warp_train.data.drawing.finish import Sensor, record
 from warp_train.photos.pixels import Image, as_image
 
 _GREY = 0.3  # chances of each change
@@ -71,7 +71,7 @@ def taken(rng: np.random.Generator, frame: Image, look: Look) -> Image:
     if look.blur > 0:
         frame = as_image(cv2.GaussianBlur(frame, (0, 0), look.blur))
     if look.noise > 0:
-        frame = add_noise(rng, frame, Sensor(look.blur, look.noise))
+        frame = record(rng, frame, Sensor(look.blur, look.noise))
     if look.jpeg is not None:
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # imencode expects BGR
         _, stored = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])

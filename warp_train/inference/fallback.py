@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -29,16 +29,6 @@ does not fold, whatever their combination."""
 _CHECKED_SIDES = (256, 1024)
 """Nodes along the long side at which a warp is checked. The first number is enough if the area
 changes so little between neighbouring nodes that it cannot vanish between them."""
-_STRAIGHT = 1 - 0.5**0.5
-"""The share of straight photos at which applying a warp neither gains nor loses if its expected
-error equals its displacement: 29 %. `largest_expected_error` derives the rule.
-
-Measured with the quickstart's network on real photos, the limit of 1 that follows is about the
-smallest that costs real and strong lenses less than 2 % of their error; it saves straight photos a
-tenth of the harm. No limit halves the harm at that price, because on real photos the expected
-errors of that network are half to two thirds of the true ones, and no larger for straight photos
-than for bent ones. `.github/RESULTS.md` has the figures."""
-
 _NODES = 33
 """Nodes a side at which the displacement of a warp is measured."""
 
@@ -60,13 +50,14 @@ def choose_warp(
 ) -> SafeWarp:
     """The first of hybrid, lens only, conservative lens and identity that is safe for the photo.
 
-    A photo stays unchanged if the expected error of the warp, residual included, is larger than the
-    mean distance by which it moves pixels: the photo may be straight already, and the expected gain
-    is then smaller than the expected harm. `largest_expected_error` derives this.
+    The warp is weakened by `reliable_share` of what it moves and of its expected error, residual
+    included: the photo may be straight already. If nothing of it is reliable, the photo stays
+    unchanged.
     """
-    unsure = _why_unsure(predicted, height, width)
+    share, unsure = _reliability(predicted, height, width)
+    weakened = _weakened(predicted, share)
     refused: list[str] = []
-    for mode, warp in _chain(predicted):
+    for mode, warp in _chain(weakened):
         if unsure is not None and mode != "unchanged":
             refused.append(f"{mode}: {unsure}")
             continue
@@ -77,15 +68,44 @@ def choose_warp(
     return SafeWarp(warp, mode, report, tuple(refused))
 
 
-def _why_unsure(predicted: PhotoWarp, height: int, width: int) -> str | None:
-    """The reason to refuse a warp because of its expected error; None if there is none."""
+def _reliability(predicted: PhotoWarp, height: int, width: int) -> tuple[float, str | None]:
+    """The share of a warp to apply, and the reason if that is nothing."""
     if predicted.expected_error_pct is None:
-        return None
+        return 1.0, None
     error = percent_to_px(predicted.expected_error_pct, height, width)
     moved = moved_px(predicted, height, width)
-    if not error > largest_expected_error(_STRAIGHT) * moved:
-        return None
-    return f"expected to be wrong by {error:.2f} px, while it moves pixels by {moved:.2f} px"
+    share = reliable_share(moved, error)
+    if share > 0:
+        return share, None
+    return share, (
+        f"expected to be wrong by {error:.2f} px, while it moves pixels by {moved:.2f} px"
+    )
+
+
+def reliable_share(moved: float, error: float) -> float:
+    """The share of a displacement `moved` with the expected error `error` that is worth applying.
+
+    A prediction is the true displacement plus an error that is independent of it, so that their
+    mean squares add: `moved² = true² + error²`. The multiple of the prediction that is nearest to
+    the truth in the mean is `true² / moved² = 1 - error² / moved²` (Wiener's filter), and nothing
+    where that is below 0 (the positive part of James and Stein, "Estimation with quadratic loss",
+    1961).
+    """
+    if not error > 0:
+        return 1.0
+    return max(0.0, 1.0 - (error / moved) ** 2) if moved > 0 else 0.0
+
+
+def _weakened(warp: PhotoWarp, share: float) -> PhotoWarp:
+    """A warp that moves pixels by about `share` of what `warp` does."""
+    if share == 1:
+        return warp
+    identity = warp.params.new_tensor(IDENTITY_PARAMS)
+    return replace(
+        warp,
+        params=identity + share * (warp.params - identity),
+        residual=None if warp.residual is None else share * warp.residual,
+    )
 
 
 def unchanged(height: int, width: int, reason: str) -> SafeWarp:
@@ -101,28 +121,6 @@ def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
         ((width - 1) / 2, (height - 1) / 2)
     )
     return float(moved.norm(dim=-1).mean())
-
-
-def largest_expected_error(straight: float) -> float:
-    """The expected error, per pixel of displacement, up to which a warp should be applied.
-
-    A warp moves pixels by `m` and is expected to be wrong by `e`. There are two cases:
-
-    - The photo is bent as training photos are. The prediction is then the mean of the warps that
-      are possible, and its error is independent of it. The unchanged photo is off by `√(m² + e²)`,
-      and applying the warp gains `√(m² + e²) - e`.
-    - The photo is straight already. Applying the warp loses `m`.
-
-    With a share `q` of straight photos, applying it pays if
-    `(1 - q) (√(m² + e²) - e) > q m`. With the odds `o = q / (1 - q)` this is `e < t m`, where
-    `t = (1 - o²) / (2 o)`.
-
-    Args:
-        straight: `q`, above 0, up to 0.5, at which no warp pays. It is the share among photos with
-            warps at the limit: warps that move much farther belong to bent photos.
-    """
-    odds = straight / (1 - straight)
-    return (1 - odds**2) / (2 * odds)
 
 
 def check_warp(

@@ -69,7 +69,7 @@ class Predictor:
 
 
 def load_predictor(model: str | Path, device: str = "auto") -> Predictor:
-    """Loads MODEL: a run folder, a checkpoint folder or a hub id.
+    """Loads MODEL: `tiny` of the package, a run folder, a checkpoint folder or a hub id.
 
     Args:
         model: as above.

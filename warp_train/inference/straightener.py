@@ -16,6 +16,7 @@ from warp_train.inference.resample import resample
 from warp_train.inference.view import View, choose_view
 from warp_train.photos.formats import Crop, Interpolation
 from warp_train.photos.pixels import LEAST_SIDE, Image, Pixels, predictor_view
+from warp_train.weights import SHIPPED
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ class Straightener:
     predictor: Predictor
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, device: str = "auto") -> Straightener:
+    def from_pretrained(cls, model: str | Path = SHIPPED, device: str = "auto") -> Straightener:
         """Loads a model.
 
         Args:
-            model: a run folder, a checkpoint folder or a hub id.
+            model: `tiny`, which comes with the package, a run folder, a checkpoint folder or a hub
+                id.
             device: `auto`, `cpu`, `cuda` or `mps`; `auto` takes a GPU if there is one.
 
         Raises:

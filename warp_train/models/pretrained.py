@@ -25,6 +25,7 @@ from warp_train.models.model_card import model_card
 from warp_train.models.renamed import with_current_names
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import Section, config_differences
+from warp_train.weights import model_folder
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -79,12 +80,13 @@ def save_pretrained(
 
 
 def from_pretrained(folder_or_id: str | Path) -> HybridModel:
-    """Loads MODEL onto the CPU: a checkpoint folder, a run folder (its `best`) or a hub id.
+    """Loads MODEL onto the CPU: `tiny`, which comes with the package, a checkpoint folder, a run
+    folder (its `best`) or a hub id.
 
     Raises:
         WarpTrainError: if a file is missing, broken, or does not fit the network it describes.
     """
-    folder = Path(folder_or_id)
+    folder = model_folder(folder_or_id)
     try:
         if (folder / "best").is_dir():
             folder = folder / "best"

@@ -44,8 +44,8 @@ class Recipe(Section):
     run_name: RunName
     """Name of the run's folder. Default: the recipe file's name."""
     init_from: Annotated[str, Field(min_length=1)] | None = None
-    """Run folder or checkpoint folder with the initial weights; null: the stage starts from
-    scratch. In a chain, it applies to the first stage."""
+    """`tiny`, which comes with the package, or a run folder or checkpoint folder with the initial
+    weights; null: the stage starts from scratch. In a chain, it applies to the first stage."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Determines the initial weights, the sample order and every random choice about a sample,
     0 ... 2^32 - 1."""

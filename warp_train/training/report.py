@@ -26,6 +26,7 @@ from warp_train.training.evaluation import (
 )
 from warp_train.training.run import Run
 from warp_train.training.step import forward_step, to_device
+from warp_train.weights import model_folder
 
 SUMMARY_FILE = "summary.json"
 PICTURE_FILE = "before_after.png"
@@ -50,9 +51,9 @@ def lineage(checkpoint: Path) -> dict[str, Path]:
         state = read_trainer_state(checkpoint)
         found.setdefault(state.stage, checkpoint)
         start = state.recipe.get("init_from")
-        if not isinstance(start, str) or not is_there(Path(start)):
+        if not isinstance(start, str) or not is_there(model_folder(start)):
             break
-        checkpoint = find_start(Path(start), checkpoint.parent.parent)
+        checkpoint = find_start(model_folder(start), checkpoint.parent.parent)
     return dict(reversed(found.items()))
 
 

@@ -41,6 +41,7 @@ from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
 from warp_train.training.trackers import new_run_id
 from warp_train.training.warp_backends import get_backend
+from warp_train.weights import model_folder
 
 log = logging.getLogger("warp_train")
 
@@ -117,7 +118,7 @@ def start_run(
     """
     model = build_model(recipe)
     if recipe.init_from and resume is None:
-        folder = find_checkpoint(Path(recipe.init_from), prefer="best")
+        folder = find_checkpoint(model_folder(recipe.init_from), prefer="best")
         if accelerator.is_main_process:
             pin_checkpoint(folder, run_dir)
         load_weights(model, folder, model_description(model))

@@ -44,6 +44,7 @@ from warp_train.training.run_folder import (
     truncate_metrics,
 )
 from warp_train.training.trackers import EVENTS_FOLDER, start_trackers
+from warp_train.weights import model_folder
 
 log = logging.getLogger("warp_train")
 
@@ -108,7 +109,7 @@ def validate_stage(
     elif run_dir is not None:
         folder = find_checkpoint(run_dir, prefer="best")
     elif recipe.init_from is not None:
-        folder = find_checkpoint(Path(recipe.init_from), prefer="best")
+        folder = find_checkpoint(model_folder(recipe.init_from), prefer="best")
     else:
         raise WarpTrainError(
             f"there is no run {recipe.run_dir} to validate: give a run or checkpoint to resume, or "

@@ -27,6 +27,7 @@ from warp_train.training.report import PICTURE_FILE, SUMMARY_FILE
 from warp_train.training.run_folder import find_run_folder, run_folders
 from warp_train.training.stage_run import RECIPE_FILE, run_stage, validate_stage
 from warp_train.training.trackers import tracker_names
+from warp_train.weights import model_folder
 
 log = logging.getLogger("warp_train")
 
@@ -86,7 +87,7 @@ def _preflight(recipe: Recipe, options: RunOptions) -> Data:
     # A run that is resumed no longer needs what it started from.
     start = options.resume_from or recipe.init_from
     if start is not None and start != "auto":
-        find_checkpoint(Path(start), prefer="best")
+        find_checkpoint(model_folder(start), prefer="best")
     return open_data(recipe)
 
 

@@ -68,7 +68,10 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Declares `MODEL`."""
     parser.add_argument(
-        "model", metavar="MODEL", type=text, help="run folder, checkpoint folder or hub id"
+        "model",
+        metavar="MODEL",
+        type=text,
+        help="tiny (comes with the package), run folder, checkpoint folder or hub id",
     )
 
 

@@ -1,4 +1,4 @@
-"""Effects that make drawn scenes look like photos: clutter, light, shadows, tone, blur, noise."""
+"""Effects that make drawn scenes look like photos: light, shadows, texture, tone, focus, noise."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -7,49 +7,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.data.drawing.patterns import Rng, colour
+from warp_train.data.drawing.patterns import Rng
 from warp_train.data.drawing.surfaces import Pen
 from warp_train.photos.pixels import Image, as_image
 
 _SHIFT = 4
 _NOISE_TILE = 512
+_SHARPENED = 0.4
+"""Share of the cameras that sharpen."""
 _UNIT_NOISE = 32  # standard deviation of the noise tile, in grey levels
-
-
-def clutter(rng: Rng, pen: Pen) -> None:
-    """Draws a few objects with curved outlines, since photos also contain curved edges."""
-    for _ in range(rng.integers(0, 5)):
-        x, y = rng.uniform(-1, 1, 2) * pen.scale + pen.centre
-        paint = tuple(map(float, colour(rng)))
-        radius = pen.scale * rng.uniform(0.02, 0.22)
-        if rng.random() < 0.6:
-            _blob(rng, pen, (x, y), radius, paint)
-        else:
-            _cable(rng, pen, (x, y), radius * 3, paint)
-
-
-def _blob(
-    rng: Rng, pen: Pen, at: tuple[float, float], radius: float, paint: tuple[float, ...]
-) -> None:
-    """An ellipse, or a lumpy outline: a lamp, a plant, a person."""
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    lumps = 1 + rng.choice([0.0, 0.2]) * np.sin(angle * rng.integers(2, 6) + rng.uniform(0, 6))
-    turn, flat = rng.uniform(0, np.pi), rng.uniform(0.35, 1)
-    x, y = np.cos(angle) * lumps * radius, np.sin(angle) * lumps * radius * flat
-    points = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)
-    outline = np.rint((points + at) * (1 << _SHIFT)).astype(np.int32)
-    cv2.fillPoly(pen.canvas, [outline], paint, cv2.LINE_AA, _SHIFT)
-
-
-def _cable(
-    rng: Rng, pen: Pen, at: tuple[float, float], length: float, paint: tuple[float, ...]
-) -> None:
-    """A wandering line: a cable, a branch, a crack."""
-    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.25, 24))
-    steps = np.stack([np.cos(heading), np.sin(heading)], 1) * (length / 24)
-    points = np.rint((np.cumsum(steps, 0) + at) * (1 << _SHIFT)).astype(np.int32)
-    thickness = int(rng.integers(1, 4))
-    cv2.polylines(pen.canvas, [points], False, paint, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def light(rng: Rng, pen: Pen) -> None:
@@ -67,6 +33,36 @@ def light(rng: Rng, pen: Pen) -> None:
         _shadow(rng, pen, smooth)
     cv2.multiply(canvas, smooth, dst=canvas, scale=1 / 128)
     cv2.LUT(canvas, _tone(rng), dst=canvas)
+
+
+def texture(rng: Rng, pen: Pen) -> None:
+    """Plaster, fabric, dirt, bark: brightness that varies at all scales, everywhere or in part."""
+    height, width = pen.canvas.shape[:2]
+    noise, roughness = _noise_tile()[..., 0], rng.uniform(0.4, 1.0)
+    gain = np.zeros((height // 2, width // 2), np.float32)  # finer than that is the sensor's noise
+    for octave in range(2, 8):
+        cells = 2**octave
+        tall = max(2, cells * height // width)
+        top, left = rng.integers(_NOISE_TILE - np.array([tall, cells]))
+        coarse = noise[top : top + tall, left : left + cells].astype(np.float32)
+        grown = cv2.resize(coarse, gain.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        cv2.accumulateWeighted(grown, gain, 1 - roughness)
+    mean, deviation = cv2.meanStdDev(gain)
+    gain -= float(mean[0, 0])
+    scale = 128 * rng.uniform(0.02, 0.16) / max(float(deviation[0, 0]), 1e-6)
+    grey = cv2.convertScaleAbs(gain, alpha=scale, beta=128)
+    rough = cv2.cvtColor(cv2.resize(grey, (width, height)), cv2.COLOR_GRAY2RGB)
+    cv2.multiply(pen.canvas, rough, dst=pen.canvas, scale=1 / 128)
+
+
+def defocus(rng: Rng, pen: Pen) -> None:
+    """Blurs a half of the canvas, with a soft border: a background or a foreground out of focus."""
+    height, width = pen.canvas.shape[:2]
+    soft = cv2.GaussianBlur(pen.canvas, (0, 0), float(rng.uniform(1.5, 3)))
+    turn, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
+    x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
+    ramp = np.clip((np.cos(turn) * x + np.sin(turn) * y - at) * 4, 0, 1).astype(np.float32)
+    pen.canvas[:] = cv2.blendLinear(soft, pen.canvas, ramp, 1 - ramp)
 
 
 def _shadow(rng: Rng, pen: Pen, gain: Image) -> None:
@@ -89,27 +85,33 @@ def _tone(rng: Rng) -> Image:
 
 
 class Sensor(NamedTuple):
-    """The blur and the noise of a camera, which are the same for all frames of one scene."""
+    """The blur, the noise and the halos of a camera, the same for all frames of one scene."""
 
     blur: float
     """Standard deviation in canvas pixels."""
     noise: float
     """Standard deviation in grey levels."""
+    halo: float = 0.0
+    """How much a camera's sharpening adds to edges, 0 … 1.5."""
 
     @classmethod
     def draw(cls, rng: Rng) -> "Sensor":
-        return cls(float(rng.uniform(0.5, 1.4)), float(rng.gamma(1.5, 1.5)))
+        halo = float(rng.uniform(0.3, 1.5)) if rng.random() < _SHARPENED else 0.0
+        return cls(float(rng.uniform(0.5, 2.2)), float(rng.gamma(1.5, 1.5)), halo)
 
 
 def soften(canvas: Image, sensor: Sensor) -> Image:
     """The canvas with the camera's blur, before frames are sampled from it."""
-    size = 3 if sensor.blur < 0.9 else 5
+    size = 3 if sensor.blur < 0.9 else 5 if sensor.blur < 1.5 else 7
     return as_image(cv2.GaussianBlur(canvas, (size, size), sensor.blur))
 
 
-def add_noise(rng: Rng, frame: Image, sensor: Sensor) -> Image:
-    """The frame with the sensor's noise, which differs between calls."""
+def record(rng: Rng, frame: Image, sensor: Sensor) -> Image:
+    """The frame with the sensor's halos and noise; noise differs between calls."""
     height, width = frame.shape[:2]
+    if sensor.halo > 0:
+        soft = cv2.GaussianBlur(frame, (5, 5), 1.0)
+        frame = as_image(cv2.addWeighted(frame, 1 + sensor.halo, soft, -sensor.halo, 0))
     tile = _noise_tile()
     if height > _NOISE_TILE or width > _NOISE_TILE:
         tile = np.tile(tile, (height // _NOISE_TILE + 2, width // _NOISE_TILE + 2, 1))

@@ -16,7 +16,7 @@ _MOST_LETTERS = 450
 
 def colour(rng: Rng, low: float = 20, high: float = 235, tint: float = 30) -> Floats:
     """A random RGB colour with a brightness of `low` … `high`; mostly near grey, as in rooms."""
-    level = rng.uniform(low, high)
+    level, tint = rng.uniform(low, high), tint * rng.random()
     return in_range(level + rng.normal(0, tint, 3))
 
 

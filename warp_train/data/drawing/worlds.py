@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from warp_train.data.drawing.finish import clutter, light
+from warp_train.data.drawing.curved import clutter, foliage, hills
+from warp_train.data.drawing.finish import defocus, light, texture
 from warp_train.data.drawing.fixtures import furniture, opening, picture, skirting
 from warp_train.data.drawing.patterns import FLOOR_PATTERNS, WALL_PATTERNS, Rng, colour, contrasting
 from warp_train.data.drawing.surfaces import Camera, Pen, Rect, Surface
@@ -13,17 +14,20 @@ from warp_train.photos.pixels import Image
 World = Callable[[Rng, Pen], None]
 
 _EAST, _SOUTH, _AWAY = np.eye(3)
+_QUARTERS, _CHANCE_OF_QUARTERS = (-np.pi / 2, 0.0, np.pi / 2), (0.06, 0.88, 0.06)
 
 
 def _camera(rng: Rng, yaw: float, pitch: float) -> Camera:
-    """A camera turned by up to the given angles (radians); its roll is a few degrees at most."""
+    """A camera turned by up to the given angles (radians); its roll is a few degrees at most,
+    or a quarter turn more: a portrait photo, which networks see lying on its side."""
     tilt = rng.uniform(-pitch, pitch) if rng.random() < 0.7 else 0.0
-    return Camera(rng.uniform(0.7, 2.0), rng.uniform(-yaw, yaw), tilt, rng.normal(0, 0.03))
+    roll = rng.normal(0, 0.03) + rng.choice(_QUARTERS, p=_CHANCE_OF_QUARTERS)
+    return Camera(rng.uniform(0.7, 2.0), rng.uniform(-yaw, yaw), tilt, roll)
 
 
 def room(rng: Rng, pen: Pen) -> None:
     """The inside of a box: floor, ceiling, three walls and furniture."""
-    camera = _camera(rng, 0.7, 0.15)
+    camera = _camera(rng, 0.7, 0.25)
     left, right = -rng.uniform(0.5, 2), rng.uniform(0.5, 2)
     ceiling, floor = -rng.uniform(0.5, 1.3), rng.uniform(0.5, 1.3)
     depth = rng.uniform(1.3, 4)
@@ -41,11 +45,11 @@ def room(rng: Rng, pen: Pen) -> None:
         surface.fill(wall, np.clip(paint * rng.uniform(0.6, 1.1), 0, 255))
         if rng.random() < 0.25:
             _pattern(rng, WALL_PATTERNS)(rng, surface, wall, wall.height * rng.uniform(0.1, 0.3))
-        for _ in range(rng.integers(0, 4)):
+        for _ in range(rng.integers(0, 6)):
             fixture = opening if rng.random() < 0.5 else picture
             fixture(rng, surface, wall, rng.uniform(wall.u0, wall.u1))
         skirting(rng, surface, wall)
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 7)):
         furniture(rng, pen, camera, floor, Rect(left, 0.7, right - 0.3, depth - 0.2))
 
 
@@ -120,8 +124,21 @@ def shards(rng: Rng, pen: Pen) -> None:
     surface.lines(ends, contrasting(rng, base), rng.uniform(0.8, 3))
 
 
+def landscape(rng: Rng, pen: Pen) -> None:
+    """Hardly a straight line: hills, plants, and perhaps a pole, a fence or a house far away."""
+    pen.paint_over(colour(rng, 120, 250))
+    hills(rng, pen)
+    for _ in range(rng.integers(1, 4)):
+        foliage(rng, pen)
+    surface = pen.surface(Camera(1.0, 0, 0, rng.normal(0, 0.03)), _AWAY, _EAST, _SOUTH)
+    for _ in range(rng.integers(0, 3)):
+        u, v = rng.uniform(-1, 1, 2)
+        wide, tall = rng.uniform(0.02, 0.3, 2) * rng.uniform(0.3, 2, 2)
+        surface.fill(Rect(u, v, u + wide, v + tall), colour(rng))
+
+
 _WORLDS: tuple[tuple[World, float], ...] = (
-    (room, 0.36), (wall, 0.24), (corner, 0.18), (hall, 0.16), (shards, 0.06),
+    (room, 0.35), (wall, 0.24), (corner, 0.18), (hall, 0.14), (shards, 0.05), (landscape, 0.04),
 )  # fmt: skip
 _CUMULATIVE = np.cumsum([share for _, share in _WORLDS])
 _ATTEMPTS = 4
@@ -149,4 +166,8 @@ def draw_world(rng: Rng, canvas: Image, centre: tuple[float, float], scale: floa
         if _edge_share(canvas) > _LEAST_EDGES:
             break
     clutter(rng, pen)
+    if rng.random() < 0.5:
+        texture(rng, pen)
     light(rng, pen)
+    if rng.random() < 0.2:
+        defocus(rng, pen)

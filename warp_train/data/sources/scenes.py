@@ -5,9 +5,10 @@ from torch.utils.data import Dataset
 
 from warp_train.data.config import DataConfig
 from warp_train.data.drawing import draw_world
-from warp_train.data.drawing.finish import Sensor, add_noise, soften
+from warp_train.data.drawing.finish import Sensor, record, soften
 from warp_train.data.lens_samplers import lens_samplers
 from warp_train.data.lenses import Array, LensSampler, inverse_map
+from warp_train.data.photometric import relook
 from warp_train.data.samples import Sample, SampleKey, bend_pair, make_sample, reach_of
 from warp_train.photos.pixels import Image
 
@@ -20,7 +21,14 @@ def open_source(config: DataConfig, seed: int) -> tuple["Scenes", "Scenes"]:
     """The scenes to train and to validate on. Raises WarpTrainError if no lens is available."""
     lenses, val_lenses = lens_samplers(config)
     return (
-        Scenes(config.train_samples, config.size, lenses, seed=seed, split="train"),
+        Scenes(
+            config.train_samples,
+            config.size,
+            lenses,
+            photometric=config.photometric,
+            seed=seed,
+            split="train",
+        ),
         Scenes(config.val_samples, config.size, val_lenses, seed=seed, split="val"),
     )
 
@@ -29,9 +37,17 @@ class Scenes(Dataset[Sample]):
     """`length` drawn scenes per epoch, all different, in every epoch."""
 
     def __init__(
-        self, length: int, size: tuple[int, int], lenses: LensSampler, *, seed: int, split: str
+        self,
+        length: int,
+        size: tuple[int, int],
+        lenses: LensSampler,
+        *,
+        photometric: float = 0.0,
+        seed: int,
+        split: str,
     ) -> None:
         """`split` is `train` or `val`, which use independent random numbers."""
+        self.photometric = photometric
         self.length = length
         self.size = size
         self.lenses = lenses
@@ -46,6 +62,8 @@ class Scenes(Dataset[Sample]):
         rng = np.random.default_rng((self.seed, _SALTS[self.split], *key))
         params = self.lenses.sample(rng, height, width)
         straight, bent = draw_pair(rng, params, height, width)
+        if self.photometric > 0:
+            bent, straight = relook(rng, self.photometric, bent, straight)
         name = f"scene-{self.split}-{key.epoch}-{key.index}"
         return make_sample(bent, straight, params, name, self.size, key.index)
 
@@ -65,4 +83,4 @@ def draw_pair(
     draw_world(rng, canvas, centre, float(np.hypot(width - 1, height - 1)) / 2 * zoom)
     sensor = Sensor.draw(rng)
     straight, bent = bend_pair(soften(canvas, sensor), inverse, zoom, shift)
-    return add_noise(rng, straight, sensor), add_noise(rng, bent, sensor)
+    return record(rng, straight, sensor), record(rng, bent, sensor)
