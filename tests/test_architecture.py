@@ -13,7 +13,7 @@ from runs_helpers import ROOT
 PACKAGE = ROOT / "warp_train"
 FLOORS = (
     {"__init__"},  # the front door: imports nothing before it is used, and holds the version
-    {"runtime", "geometry"},
+    {"runtime", "geometry", "weights"},
     {"models", "losses", "data", "metrics", "photos", "recipe"},
     {"inference", "training"},
     {"benchmark", "evaluation", "export", "registration"},

@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from data_helpers import as_picture, opencv_correct, save, shift_between, textured
 from PIL import Image
 
@@ -83,6 +84,16 @@ def test_each_change_is_what_it_says():
         assert np.abs(got - photo).mean() > 5 * np.abs(got - expected).mean()
 
 
-def test_only_photos_and_pairs_have_looks():
-    with pytest.raises(ValueError, match=r"data\.photometric applies only to sources 'photos' and"):
-        DataConfig(source="scenes", photometric=0.5)
+def test_scenes_have_looks_too_and_those_to_validate_on_have_none():
+    (plain, unseen), (changed, same) = (
+        build_sources(DataConfig(source="scenes", photometric=share), 0) for share in (0.0, 1.0)
+    )
+    one, other = (source[SampleKey(0, 1)] for source in (plain, changed))
+    assert torch.equal(one["target_params"], other["target_params"])
+    assert not torch.equal(one["input_image"], other["input_image"])
+    assert torch.equal(*(source[SampleKey(0, 1)]["input_image"] for source in (unseen, same)))
+
+
+def test_your_own_loaders_have_no_looks():
+    with pytest.raises(ValueError, match=r"data\.photometric has no effect on source 'external'"):
+        DataConfig(source="external", external="a:b", photometric=0.5)

@@ -4,7 +4,6 @@ The formula is the one in `warp_train.geometry`. Here it is evaluated in loading
 hundred points per sample, where the overhead of a torch call would exceed the arithmetic.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warp_train.data.config import LensConfig
+from warp_train.data.lens_shapes import radial_terms, shapes
 from warp_train.runtime.errors import WarpTrainError
 
 Array = NDArray[np.floating[Any]]
@@ -21,11 +21,6 @@ Points = tuple[Array, Array]
 
 _SHAPE_DRAWS = 8
 _BEND_DRAWS = 400
-_BARREL = 0.7
-"""Share of ordinary lenses whose bend is below the usual one; see `ordinary_shape`."""
-_USUAL_BEND, _BARREL_SCALE, _PINCUSHION_SCALE = -0.018, 0.035, 0.015
-_USUAL_EARLY, _USUAL_MOUSTACHE, _MOUSTACHE_SCALE = 0.08, -0.004, 0.0045
-_RIPPLE_SCALE = 0.0006
 _TOUCH = 1 - 1e-5  # of the half frame: slightly inside, so that float32 rounding stays inside
 _RADII = np.linspace(0.0, 2.0, 101)
 _MIN_SLOPE = 0.2  # of the radial curve, from the centre to the radius that reads the input's corner
@@ -182,64 +177,6 @@ def draw_misalignment(rng: np.random.Generator, lens: LensConfig) -> tuple[float
     return (*p, *c)
 
 
-Shape = tuple[float, float, float]
-"""`bend`, `m` and `w` of the radial curve in `LensConfig`."""
-
-
-def _uniform_shapes(rng: np.random.Generator, lens: LensConfig) -> Iterator[Shape]:
-    """Shapes of one bend, from the ranges of `lens`."""
-    bend = rng.uniform(*lens.bend)
-    while True:
-        m = bend * rng.uniform(*lens.early) + rng.uniform(-1, 1) * lens.moustache
-        yield bend, m, rng.uniform(-1, 1) * lens.ripple
-
-
-def ordinary_shape(rng: np.random.Generator) -> Shape:
-    """A lens as wide and normal lenses of ordinary cameras are.
-
-    Most of them correct a little barrel distortion, with a moustache of its own. The constants were
-    fitted to quantiles of published calibrations of lenses of 8 … 40 mm on a full frame: bends of
-    −0.11, −0.05, −0.03, −0.01 and 0.02 at 5, 25, 50, 75 and 95 %.
-    """
-    if rng.random() < _BARREL:
-        bend = _USUAL_BEND - rng.exponential(_BARREL_SCALE)
-    else:
-        bend = _USUAL_BEND + rng.exponential(_PINCUSHION_SCALE)
-    m = _USUAL_EARLY * bend + _USUAL_MOUSTACHE + rng.laplace(0, _MOUSTACHE_SCALE)
-    return bend, m, rng.laplace(0, _RIPPLE_SCALE)
-
-
-def _ordinary_shapes(rng: np.random.Generator) -> Iterator[Shape]:
-    while True:
-        yield ordinary_shape(rng)
-
-
-def _amplified_shapes(rng: np.random.Generator, amplify: tuple[float, float]) -> Iterator[Shape]:
-    """One ordinary shape, many times as strong."""
-    bend, m, w = ordinary_shape(rng)
-    while True:
-        factor = float(np.exp(rng.uniform(*np.log(amplify))))
-        yield bend * factor, m * factor, w * factor
-
-
-def _shapes(rng: np.random.Generator, lens: LensConfig) -> Iterator[Shape]:
-    """Shapes about as strong as each other, of one of the kinds of `lens`."""
-    if lens.ordinary + lens.amplified == 0:
-        return _uniform_shapes(rng, lens)
-    kind = rng.random()
-    if kind < lens.ordinary:
-        return _ordinary_shapes(rng)
-    if kind < lens.ordinary + lens.amplified:
-        return _amplified_shapes(rng, lens.amplify)
-    return _uniform_shapes(rng, lens)
-
-
-def _radial_terms(shape: Shape) -> Shape:
-    """`k1, k2, k3` of the curve in `LensConfig`."""
-    bend, m, w = shape
-    return bend + 4 * m + 10.4 * w, -4 * m - 31.2 * w, 20.8 * w
-
-
 def sample_lens(rng: np.random.Generator, lens: LensConfig, height: int, width: int) -> Array:
     """A lens `[k1, k2, k3, p1, p2, dcx, dcy, s]` (float64) from the distribution `lens`.
 
@@ -252,8 +189,8 @@ def sample_lens(rng: np.random.Generator, lens: LensConfig, height: int, width: 
         return np.array([0, 0, 0, 0, 0, 0, 0, 1.0])
     for _ in range(_BEND_DRAWS):
         # A rejected lens gets another shape first: strong bends must not become rarer.
-        for shape in islice(_shapes(rng, lens), _SHAPE_DRAWS):
-            params = np.array([*_radial_terms(shape), *draw_misalignment(rng, lens), 1.0])
+        for shape in islice(shapes(rng, lens), _SHAPE_DRAWS):
+            params = np.array([*radial_terms(shape), *draw_misalignment(rng, lens), 1.0])
             solved = usable_lens(params, height, width, lens.min_det)
             if solved is not None:
                 return solved
