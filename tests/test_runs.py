@@ -26,7 +26,6 @@ from training_server import Server
 from warp_train.data import build_sources
 from warp_train.data.samples import SampleKey
 from warp_train.geometry import build_parametric_grid, end_point_error, percent_to_px
-from warp_train.inference.predictor import load_predictor
 from warp_train.models import from_pretrained
 from warp_train.recipe import Recipe, load_recipe
 
@@ -339,22 +338,17 @@ def test_the_expected_error_is_the_mean_error_on_unseen_samples(
     recipe = load_recipe(run / "recipe.yaml")
     assert isinstance(recipe, Recipe)
     _, unseen = build_sources(recipe.data, recipe.seed)
-    predictor, errors, expected = load_predictor(run, "cpu"), [], []
+    model, ratios = from_pretrained(run).eval(), []
     for index in range(len(unseen)):
         sample = unseen[SampleKey(0, index)]
         with torch.inference_mode():
-            prediction = predictor.model(sample["input_image"][None])
+            prediction = model(sample["input_image"][None])
         grids = (
             build_parametric_grid(p, 32, 48)
             for p in (prediction["params"], sample["target_params"][None])
         )
-        errors.append(end_point_error(*grids).item())
-        photo = (sample["input_image"] * 255).round().byte().permute(1, 2, 0).numpy()
-        percent = predictor.predict(photo).expected_error_pct
-        assert percent is not None
-        expected.append(percent_to_px(percent, 32, 48))
-    assert sum(expected) == pytest.approx(sum(errors), rel=1e-3)
+        percent = float(prediction["uncertainty"]) * model.uncertainty_factor
+        ratios.append(end_point_error(*grids).item() / percent_to_px(percent, 32, 48))
+    assert sum(ratios) / len(ratios) == pytest.approx(1, rel=1e-3)
     (row,) = [row for row in metrics(run, "val") if row["step"] == 0]
-    assert row["expected_error_px"] != pytest.approx(
-        row["epe_px"], rel=0.05
-    )  # calibration had an effect
+    assert row["error_vs_expected"] != pytest.approx(1, rel=0.05)  # calibration had an effect

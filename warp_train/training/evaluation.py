@@ -168,6 +168,7 @@ def _rows(measure: Measure, batch: Batch, recipe: Recipe) -> list[Row]:
             columns["expected_error_px"] = torch.where(
                 columns["epe_px"].isfinite(), in_px, torch.nan
             )
+            columns["error_vs_expected"] = columns["epe_px"] / in_px
         residual = warp.get("residual_flow_fullres_norm")
         safe = [
             evaluate_safety(

@@ -109,13 +109,17 @@ def note_best(run: Run, metrics: dict[str, float]) -> bool:
 
 
 def note_uncertainty(run: Run, metrics: dict[str, float]) -> None:
-    """Calibrates the uncertainty: its factor makes the expected errors on unseen samples as large,
-    in the mean, as the errors that were measured."""
+    """Calibrates the uncertainty: its factor is the mean ratio of measured to expected errors on
+    unseen samples.
+
+    That is the maximum-likelihood estimate for the distribution in `uncertainty_loss`. The ratio of
+    the two means would rest on the few samples with the largest errors.
+    """
     known = run.model.trained_on
-    if known is None or not metrics.get("expected_error_px"):
+    if known is None or not metrics.get("error_vs_expected"):
         return
     smallest, largest = UNCERTAINTY_FACTORS
-    factor = known.uncertainty_factor * metrics["epe_px"] / metrics["expected_error_px"]
+    factor = known.uncertainty_factor * metrics["error_vs_expected"]
     factor = min(max(factor, smallest), largest)
     run.model.trained_on = known.model_copy(update={"uncertainty_factor": factor})
 
