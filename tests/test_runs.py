@@ -26,6 +26,7 @@ from training_server import Server
 from warp_train.data import build_sources
 from warp_train.data.samples import SampleKey
 from warp_train.geometry import build_parametric_grid, end_point_error, percent_to_px
+from warp_train.inference.predictor import load_predictor
 from warp_train.models import from_pretrained
 from warp_train.recipe import Recipe, load_recipe
 
@@ -324,7 +325,7 @@ def test_a_network_trained_on_crops_looks_at_whole_photos_larger(tmp_path: Path)
         save(tmp_path / "photos" / f"p{number}.png", textured(80, 120, number))
     short = ("train.max_steps=1", "data.val_samples=1")
     crops = ("data.source=photos", f"data.root={tmp_path}/photos", "data.val_fraction=0.3")
-    for name, more, size in (("whole", (), (32, 48)), ("crops", crops, (40, 60))):
+    for name, more, size in (("scenes", (), (46, 69)), ("crops", crops, (40, 60))):
         assert train(STAGES[0], tmp_path, *short, *more, "--run-name", name) == 0
         assert load_predictor(tmp_path / name, "cpu").size == size
 
