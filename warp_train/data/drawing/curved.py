@@ -15,11 +15,11 @@ _ONE = 1 << _SHIFT
 
 def clutter(rng: Rng, pen: Pen) -> None:
     """Some of everything here, or nothing."""
-    for _ in range(rng.integers(0, 5)):
+    for _ in range(rng.integers(0, 7)):
         blob(rng, pen)
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.integers(0, 6)):
         rounds(rng, pen)
-    for thing, chance in ((cable, 0.5), (folds, 0.3), (foliage, 0.3)):
+    for thing, chance in ((cable, 0.5), (folds, 0.5), (foliage, 0.35)):
         if rng.random() < chance:
             thing(rng, pen)
 

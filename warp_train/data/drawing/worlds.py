@@ -138,7 +138,7 @@ def landscape(rng: Rng, pen: Pen) -> None:
 
 
 _WORLDS: tuple[tuple[World, float], ...] = (
-    (room, 0.35), (wall, 0.24), (corner, 0.18), (hall, 0.14), (shards, 0.05), (landscape, 0.04),
+    (room, 0.33), (wall, 0.21), (corner, 0.17), (hall, 0.14), (shards, 0.05), (landscape, 0.10),
 )  # fmt: skip
 _CUMULATIVE = np.cumsum([share for _, share in _WORLDS])
 _ATTEMPTS = 4
