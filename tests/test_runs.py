@@ -350,6 +350,7 @@ def test_the_expected_error_is_the_mean_error_on_unseen_samples(
         )
         percent = float(prediction["uncertainty"]) * model.uncertainty_factor
         ratios.append(end_point_error(*grids).item() / percent_to_px(percent, 32, 48))
-    assert sum(ratios) / len(ratios) == pytest.approx(1, rel=1e-3)
+    # Photos are shown larger than the scenes, which adds nothing to what is known of them.
+    assert sum(ratios) / len(ratios) == pytest.approx(recipe.data.shown, rel=1e-3)
     (row,) = [row for row in metrics(run, "val") if row["step"] == 0]
     assert row["error_vs_expected"] != pytest.approx(1, rel=0.05)  # calibration had an effect

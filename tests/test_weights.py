@@ -58,7 +58,7 @@ def test_the_recipe_trains_this_network() -> None:
 def test_it_straightens_what_it_never_saw() -> None:
     straightener = Straightener.from_pretrained()
     left, whole = [], []
-    for seed in range(6):
+    for seed in range(16):
         rng = np.random.default_rng((seed, 99))
         params = sample_lens(rng, STRONG, *SIZE)
         _, bent = draw_pair(rng, params, *SIZE)
@@ -69,7 +69,7 @@ def test_it_straightens_what_it_never_saw() -> None:
         )
         left.append(float(end_point_error(ours, truth)))
         whole.append(float(end_point_error(still, truth)))
-    assert np.mean(left) < 0.25 * np.mean(whole)
+    assert np.median(left) < 0.15 * np.median(whole)  # a few scenes have hardly a line
 
 
 def test_a_photo_without_an_edge_is_left_alone() -> None:
@@ -86,7 +86,7 @@ def test_the_command_line_finds_it_by_name(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), bent[..., ::-1])
     assert main(["rectify", "tiny", "photos", "--out", "corrected", "--workers", "1"]) == 0
-    corrected = cv2.imread(str(tmp_path / "corrected" / "a.png"))
+    corrected = cv2.imread(str(tmp_path / "corrected" / "a_rectified.png"))
     assert corrected.shape == bent.shape
     assert not np.array_equal(corrected[..., ::-1], bent)
 

@@ -74,9 +74,9 @@ class TrainedOn(Section):
         le=UNCERTAINTY_FACTORS[1],
         validation_alias=AliasChoices("uncertainty_factor", "doubt_factor"),
     )
-    """Mean error on unseen samples over mean predicted uncertainty there, 0.1 … 10. Networks
-    underestimate their errors on samples that they were not trained on. Multiplying by this
-    number, which each validation measures, corrects the mean (C. Guo et al., "On calibration of
+    """Mean ratio of errors on unseen samples to their predicted uncertainties, 0.1 … 10; for drawn
+    scenes divided by `shown`. Networks underestimate their errors on samples that they were not
+    trained on. Multiplying by this number, which each validation measures, corrects the mean (C. Guo et al., "On calibration of
     modern neural networks", 2017). Earlier versions wrote it as `doubt_factor`."""
     fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
     """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:

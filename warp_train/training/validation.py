@@ -113,13 +113,17 @@ def note_uncertainty(run: Run, metrics: dict[str, float]) -> None:
     unseen samples.
 
     That is the maximum-likelihood estimate for the distribution in `uncertainty_loss`. The ratio of
-    the two means would rest on the few samples with the largest errors.
+    the two means would rest on the few samples with the largest errors. Photos are shown larger
+    than drawn scenes were; the interpolated pixels add no information, so errors are expected to be
+    larger by the same factor.
     """
     known = run.model.trained_on
     if known is None or not metrics.get("error_vs_expected"):
         return
     smallest, largest = UNCERTAINTY_FACTORS
     factor = known.uncertainty_factor * metrics["error_vs_expected"]
+    if run.recipe.data.source == "scenes":
+        factor /= known.shown
     factor = min(max(factor, smallest), largest)
     run.model.trained_on = known.model_copy(update={"uncertainty_factor": factor})
 
