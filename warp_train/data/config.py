@@ -190,6 +190,11 @@ class DataConfig(Section):
     camera: all in tone and colour cast, some also turned grey, blurred, made noisy or compressed
     as JPEG. 0 … 1."""
 
+    clutter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the drawn scenes that are as hard as photos: with many curved things, textures,
+    parts out of focus, soft and sharpened cameras, and sometimes hardly a line (`scenes` only).
+    0 … 1."""
+
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Training stops when more than this share of an epoch's files cannot be read. 0 … 1."""
 
@@ -233,6 +238,8 @@ class DataConfig(Section):
             raise ValueError(f"data.warps applies only to source 'pairs', got '{self.source}'")
         if self.source == "external" and self.external is None:
             raise ValueError("source 'external' needs data.external, a 'module:function'")
+        if self.source != "scenes" and self.clutter > 0:
+            raise ValueError(f"data.clutter applies only to source 'scenes', got '{self.source}'")
         if self.source == "external" and self.photometric > 0:
             raise ValueError("data.photometric has no effect on source 'external'")
         if self.source != "photos" and self.local_warp > 0:

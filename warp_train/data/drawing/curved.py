@@ -13,6 +13,12 @@ _SHIFT = 4
 _ONE = 1 << _SHIFT
 
 
+def few_curves(rng: Rng, pen: Pen) -> None:
+    """A few objects with curved outlines, or none."""
+    for _ in range(rng.integers(0, 5)):
+        (blob if rng.random() < 0.6 else cable)(rng, pen)
+
+
 def clutter(rng: Rng, pen: Pen) -> None:
     """Some of everything here, or nothing."""
     for _ in range(rng.integers(0, 7)):

@@ -95,7 +95,10 @@ class Sensor(NamedTuple):
     """How much a camera's sharpening adds to edges, 0 … 1.5."""
 
     @classmethod
-    def draw(cls, rng: Rng) -> "Sensor":
+    def draw(cls, rng: Rng, *, any_camera: bool) -> "Sensor":
+        """A good camera, or any: sharpened ones and soft ones too."""
+        if not any_camera:
+            return cls(float(rng.uniform(0.5, 1.4)), float(rng.gamma(1.5, 1.5)))
         halo = float(rng.uniform(0.3, 1.5)) if rng.random() < _SHARPENED else 0.0
         return cls(float(rng.uniform(0.5, 2.2)), float(rng.gamma(1.5, 1.5)), halo)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from warp_train.data.drawing.curved import clutter, foliage, hills
+from warp_train.data.drawing.curved import clutter, few_curves, foliage, hills
 from warp_train.data.drawing.finish import defocus, light, texture
 from warp_train.data.drawing.fixtures import furniture, opening, picture, skirting
 from warp_train.data.drawing.patterns import FLOOR_PATTERNS, WALL_PATTERNS, Rng, colour, contrasting
@@ -140,6 +140,7 @@ def landscape(rng: Rng, pen: Pen) -> None:
 _WORLDS: tuple[tuple[World, float], ...] = (
     (room, 0.33), (wall, 0.21), (corner, 0.17), (hall, 0.14), (shards, 0.05), (landscape, 0.10),
 )  # fmt: skip
+_LANDSCAPE = len(_WORLDS) - 1
 _CUMULATIVE = np.cumsum([share for _, share in _WORLDS])
 _ATTEMPTS = 4
 _LEAST_EDGES = 0.02
@@ -153,18 +154,26 @@ def _edge_share(canvas: Image) -> float:
     return float(across.mean() + down.mean()) / 2
 
 
-def draw_world(rng: Rng, canvas: Image, centre: tuple[float, float], scale: float) -> None:
+def draw_world(
+    rng: Rng, canvas: Image, centre: tuple[float, float], scale: float, *, cluttered: bool
+) -> None:
     """Draws a random scene over the complete RGB canvas. Its straight edges are straight on it.
 
-    `centre` is the frame's centre and `scale` its half diagonal, both in canvas pixels.
+    `centre` is the frame's centre and `scale` its half diagonal, both in canvas pixels. A cluttered
+    scene has many curved things, textures and parts out of focus, and may have hardly a line.
     """
     pen = Pen(canvas, centre, scale)
     for _ in range(_ATTEMPTS):
         canvas[:] = 128
-        choice = int(np.searchsorted(_CUMULATIVE, rng.random() * _CUMULATIVE[-1]))
+        all_worlds = _CUMULATIVE[-1 if cluttered else _LANDSCAPE - 1]
+        choice = int(np.searchsorted(_CUMULATIVE, rng.random() * all_worlds))
         _WORLDS[choice][0](rng, pen)
         if _edge_share(canvas) > _LEAST_EDGES:
             break
+    if not cluttered:
+        few_curves(rng, pen)
+        light(rng, pen)
+        return
     clutter(rng, pen)
     if rng.random() < 0.5:
         texture(rng, pen)

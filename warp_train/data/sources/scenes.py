@@ -26,10 +26,18 @@ def open_source(config: DataConfig, seed: int) -> tuple["Scenes", "Scenes"]:
             config.size,
             lenses,
             photometric=config.photometric,
+            clutter=config.clutter,
             seed=seed,
             split="train",
         ),
-        Scenes(config.val_samples, config.size, val_lenses, seed=seed, split="val"),
+        Scenes(
+            config.val_samples,
+            config.size,
+            val_lenses,
+            clutter=config.clutter,
+            seed=seed,
+            split="val",
+        ),
     )
 
 
@@ -43,11 +51,13 @@ class Scenes(Dataset[Sample]):
         lenses: LensSampler,
         *,
         photometric: float = 0.0,
+        clutter: float = 0.0,
         seed: int,
         split: str,
     ) -> None:
         """`split` is `train` or `val`, which use independent random numbers."""
         self.photometric = photometric
+        self.clutter = clutter
         self.length = length
         self.size = size
         self.lenses = lenses
@@ -61,7 +71,8 @@ class Scenes(Dataset[Sample]):
         height, width = self.size
         rng = np.random.default_rng((self.seed, _SALTS[self.split], *key))
         params = self.lenses.sample(rng, height, width)
-        straight, bent = draw_pair(rng, params, height, width)
+        cluttered = self.clutter >= 1 or (self.clutter > 0 and rng.random() < self.clutter)
+        straight, bent = draw_pair(rng, params, height, width, cluttered=cluttered)
         if self.photometric > 0:
             bent, straight = relook(rng, self.photometric, bent, straight)
         name = f"scene-{self.split}-{key.epoch}-{key.index}"
@@ -69,7 +80,7 @@ class Scenes(Dataset[Sample]):
 
 
 def draw_pair(
-    rng: np.random.Generator, params: Array, height: int, width: int
+    rng: np.random.Generator, params: Array, height: int, width: int, *, cluttered: bool = False
 ) -> tuple[Image, Image]:
     """A straight frame of a random scene, and the same frame bent by the lens `params`; both RGB
     uint8 [H, W, 3]."""
@@ -80,7 +91,9 @@ def draw_pair(
     canvas = np.empty((tall, wide, 3), np.uint8)
     shift = (_MARGIN - left * zoom, _MARGIN - top * zoom)
     centre = ((width - 1) / 2 * zoom + shift[0], (height - 1) / 2 * zoom + shift[1])
-    draw_world(rng, canvas, centre, float(np.hypot(width - 1, height - 1)) / 2 * zoom)
-    sensor = Sensor.draw(rng)
+    draw_world(
+        rng, canvas, centre, float(np.hypot(width - 1, height - 1)) / 2 * zoom, cluttered=cluttered
+    )
+    sensor = Sensor.draw(rng, any_camera=cluttered)
     straight, bent = bend_pair(soften(canvas, sensor), inverse, zoom, shift)
     return record(rng, straight, sensor), record(rng, bent, sensor)
