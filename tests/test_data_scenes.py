@@ -77,11 +77,12 @@ def test_samples_keep_the_contract(size):
     assert (sample["orig_size"], sample["index"], sample["replaced"]) == (size, 9, "")
 
 
-def test_opencv_turns_the_input_into_the_target():
+@pytest.mark.parametrize("clutter", [0.0, 1.0])
+def test_opencv_turns_the_input_into_the_target(clutter):
     before, after, shifts = [], [], []
     # Lenses of every kind, so that what they do stands well above the sensor noise.
     lens = LensConfig(early=(-0.1, 0.4), moustache=0.03, tangential=0.006, decentre=0.02)
-    source = Scenes(64, SIZE, AnalyticLenses(lens), seed=0, split="train")
+    source = Scenes(64, SIZE, AnalyticLenses(lens), clutter=clutter, seed=0, split="train")
     for index in range(30):
         sample = source[SampleKey(0, index)]
         straight, corrected = as_picture(sample["target_image"]), opencv_correct(sample)
@@ -128,3 +129,23 @@ def test_frames_are_equally_sharp_and_have_independent_noise():
 def test_few_scenes_are_bare():
     contrast = [float(scenes()[SampleKey(8, i)]["target_image"].std()) for i in range(40)]
     assert np.mean(np.array(contrast) < 0.03) < 0.1
+
+
+def test_cluttered_scenes_have_more_edges_of_every_direction():
+    def share_of_edges(clutter):
+        lenses = AnalyticLenses(LensConfig(straight=1.0))
+        source = Scenes(64, SIZE, lenses, clutter=clutter, seed=0, split="val")
+        turned = []
+        for index in range(40):
+            grey = as_picture(source[SampleKey(0, index)]["target_image"]).mean(-1)
+            x, y = (cv2.Sobel(grey.astype(np.float32), cv2.CV_32F, *d) for d in ((1, 0), (0, 1)))
+            angle = np.arctan2(y, x)[np.hypot(x, y) > np.quantile(np.hypot(x, y), 0.9)]
+            turned.append(np.abs(np.sin(2 * angle)).mean())  # 0 along the axes, 1 between them
+        return np.mean(turned)
+
+    assert share_of_edges(1.0) > share_of_edges(0.0)
+
+
+def test_clutter_is_for_scenes(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.clutter applies only to source 'scenes'"):
+        DataConfig(source="photos", root=tmp_path, clutter=0.5)
