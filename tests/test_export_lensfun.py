@@ -226,6 +226,7 @@ def test_the_command_writes_a_database_that_lensfun_loads(
     trained = TrainedOn(stage="stage1_param_only", size=(64, 96))
     model = HybridModel(residual_enabled=False, trained_on=trained)
     torch.nn.init.normal_(model.parametric_head.votes.weight, std=0.02)
+    torch.nn.init.constant_(model.parametric_head.uncertainty.out.bias, -7)  # sure of it
     save_pretrained(model, tmp_path / "model")
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -257,6 +258,7 @@ def test_the_command_names_the_lens_of_an_old_body(
     trained = TrainedOn(stage="stage1_param_only", size=(64, 96))
     model = HybridModel(residual_enabled=False, trained_on=trained)
     torch.nn.init.normal_(model.parametric_head.votes.weight, std=0.02)
+    torch.nn.init.constant_(model.parametric_head.uncertainty.out.bias, -7)  # sure of it
     save_pretrained(model, tmp_path / "model")
     tags = {"LensModel": "----", "FocalLengthIn35mmFilm": 27}
     for number in range(2):

@@ -32,6 +32,7 @@ def constant_model(folder: Path, raw: tuple[float, ...], **bounds: float) -> Pat
     with torch.no_grad():
         model.parametric_head.mixing.copy_(torch.eye(8))
         model.parametric_head.votes.bias[:8] = torch.tensor(raw)  # type: ignore[index]
+        model.parametric_head.uncertainty.out.bias.fill_(-7)  # sure of it
     save_pretrained(model, folder)
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -46,16 +47,23 @@ class SafeWarp:
 
 
 def choose_warp(
-    predicted: PhotoWarp, height: int, width: int, limits: SafetyConfig | None = None
+    predicted: PhotoWarp,
+    height: int,
+    width: int,
+    limits: SafetyConfig | None = None,
+    *,
+    lens_only: bool = False,
 ) -> SafeWarp:
     """The first of hybrid, lens only, conservative lens and identity that is safe for the photo.
 
     The warp is weakened by `reliable_share` of what it moves and of its expected error, residual
     included: the photo may be straight already. If nothing of it is reliable, the photo stays
-    unchanged.
+    unchanged. With `lens_only`, the lens is the one that it is beside the residual.
     """
     share, unsure = _reliability(predicted, height, width)
     weakened = _weakened(predicted, share)
+    if lens_only:
+        weakened = replace(weakened, residual=None)
     refused: list[str] = []
     for mode, warp in _chain(weakened):
         if unsure is not None and mode != "unchanged":
@@ -91,7 +99,7 @@ def reliable_share(moved: float, error: float) -> float:
     where that is below 0 (the positive part of James and Stein, "Estimation with quadratic loss",
     1961).
     """
-    if not error > 0:
+    if not error > 0 or not math.isfinite(moved):  # the check of the warp refuses the latter
         return 1.0
     return max(0.0, 1.0 - (error / moved) ** 2) if moved > 0 else 0.0
 

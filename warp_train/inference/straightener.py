@@ -110,12 +110,12 @@ class Straightener:
         """
         height, width = photo.shape[:2]
         predicted = self.predictor.predict(photo)
-        if lens_only:
-            predicted = replace(predicted, residual=None)
         if leave_alone is not None:
             chosen = unchanged(height, width, leave_alone)
         else:
-            chosen = choose_warp(predicted, height, width)
+            chosen = choose_warp(predicted, height, width, lens_only=lens_only)
+        if lens_only:
+            predicted = replace(predicted, residual=None)
         return Look(height, width, predicted, chosen)
 
     def straighten(
