@@ -64,9 +64,12 @@ def test_seed_epoch_index_and_split_each_give_another_scene():
     assert len({sample["target_image"].numpy().tobytes() for sample in pictures}) == 5
 
 
-@pytest.mark.parametrize("size", [SIZE, (192, 128), (64, 64)])
-def test_samples_keep_the_contract(size):
-    train, _ = build_sources(DataConfig(size=size), 0)
+@pytest.mark.parametrize("clutter", [0.0, 1.0])
+@pytest.mark.parametrize("size", [SIZE, (192, 128), (64, 64), (480, 32), (32, 480)])
+def test_samples_keep_the_contract(size, clutter):
+    train, _ = build_sources(DataConfig(size=size, clutter=clutter), 0)
+    for index in range(8):  # so that every part of a cluttered scene is drawn
+        train[SampleKey(3, index)]
     sample = train[SampleKey(2, 9)]
     for key in ("input_image", "target_image"):
         assert sample[key].shape == (3, *size)

@@ -42,7 +42,7 @@ def texture(rng: Rng, pen: Pen) -> None:
     gain = np.zeros((height // 2, width // 2), np.float32)  # finer than that is the sensor's noise
     for octave in range(2, 8):
         cells = 2**octave
-        tall = max(2, cells * height // width)
+        tall = min(max(2, cells * height // width), _NOISE_TILE - 1)
         top, left = rng.integers(_NOISE_TILE - np.array([tall, cells]))
         coarse = noise[top : top + tall, left : left + cells].astype(np.float32)
         grown = cv2.resize(coarse, gain.shape[::-1], interpolation=cv2.INTER_LINEAR)
