@@ -16,8 +16,8 @@ from warp_train.geometry import (
 )
 from warp_train.models import HybridModel, ModelConfig
 from warp_train.models.edge_points import CELL_PX
+from warp_train.models.edge_weights import edge_map, features_at
 from warp_train.models.edges import Edges, measure_edges
-from warp_train.models.heads_plumbline import edge_map, features_at
 
 MOST = 1024
 LENSES = ((-0.30, 0.15, -0.05), (0.2, -0.1, 0.02), (-0.08, 0.0, 0.0))

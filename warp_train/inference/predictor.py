@@ -22,7 +22,6 @@ from warp_train.data.samples import to_tensor
 from warp_train.geometry import rescale_params
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, from_pretrained
-from warp_train.models.renamed import first_name
 from warp_train.photos.pixels import Image, as_image
 from warp_train.runtime.errors import WarpTrainError
 
@@ -99,9 +98,7 @@ def _device(name: str) -> torch.device:
 
 def _hash(network: HybridModel) -> str:
     digest = hashlib.sha256()
-    # By the names of the first version: the same weights have the same hash in every version.
-    named = {first_name(name): value for name, value in network.state_dict().items()}
-    for name, value in sorted(named.items()):
+    for name, value in sorted(network.state_dict().items()):
         digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

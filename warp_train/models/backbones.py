@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from warp_train.models.config import ModelConfig
 from warp_train.models.coord_channels import NUM_COORD_CHANNELS, coord_channels
 from warp_train.models.edge_points import CELL_PX
+from warp_train.models.edge_weights import EDGE_FEATURES, edge_map
 from warp_train.models.edges import Edges
-from warp_train.models.heads_plumbline import EDGE_FEATURES, edge_map
 from warp_train.models.line_channels import NUM_LINE_CHANNELS, line_channels
 from warp_train.runtime.errors import WarpTrainError
 

@@ -78,7 +78,7 @@ class TrainedOn(Section):
     scenes divided by `shown`. Networks underestimate their errors on samples that they were not
     trained on. Multiplying by this number, which each validation measures, corrects the mean
     (C. Guo et al., "On calibration of modern neural networks", 2017). Earlier versions
-    wrote it as `doubt_factor`."""
+    wrote it as `doubt_factor`, and their weights are refused by name."""
     fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
     """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
     the control that a network has to beat. None where no warp was known."""

@@ -16,7 +16,7 @@ from warp_train.models.heads_uncertainty import UncertaintyHead
 _BEND = {"k1": 1.9, "k2": -0.9, "k3": 0.2, "s": 1.6}
 _MOUSTACHE = {"k1": 1.5, "k2": -1.5, "s": 0.75}
 
-_MOST_FILLED = 0.95  # of the bound on s: beyond, the inverse of tanh is too steep
+_MOST_FILLED = 0.95  # of a bound: beyond, the inverse of tanh is too steep
 
 
 class ParametricHead(nn.Module):
@@ -76,7 +76,9 @@ class ParametricHead(nn.Module):
     def _raw(self, votes: Tensor, radial: Tensor, size: tuple[int, int]) -> Tensor:
         """Raw parameters `[B, 8]` of the locations' votes and the edges' radial terms."""
         limit = self.bounds[:RADIAL_TERMS]
-        bent = votes[:, :RADIAL_TERMS] + radial / limit
+        # The inverse of the bound: the solver's lens passes it unchanged.
+        inside = (radial / limit).clamp(-_MOST_FILLED, _MOST_FILLED)
+        bent = votes[:, :RADIAL_TERMS] + torch.atanh(inside)
         zoom = covering_zoom(limit * torch.tanh(bent), *size) - self.identity[-1]
         fills = torch.atanh((zoom / self.bounds[-1]).clamp(-_MOST_FILLED, _MOST_FILLED))
         zoomed = votes[:, -1] + GATE_LR_SCALE * self.filling * fills

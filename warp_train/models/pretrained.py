@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.hybrid_model import HybridModel
 from warp_train.models.model_card import model_card
-from warp_train.models.renamed import with_current_names
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import Section, config_differences
 from warp_train.weights import model_folder
@@ -31,6 +30,8 @@ MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 
+_EARLIER = "parametric_head.plumb_line.mixing"
+"""A tensor of networks whose lens was solved in another way, of versions before 0.2."""
 _MAX_JSON_BYTES = 16 * 2**20
 _MAX_QUOTE = 240
 
@@ -131,6 +132,11 @@ def read_weights(
     here = model.state_dict()
     wanted = {name: list(value.shape) for name, value in here.items()}
     found = tensor_shapes(path)
+    if _EARLIER in found and _EARLIER not in wanted:
+        raise WarpTrainError(
+            f"{path}: the weights of another network, that of an earlier version; train them anew "
+            "with the recipe.yaml of their run"
+        )
     for name in (*wanted, *found):
         if wanted.get(name) != found.get(name):
             raise WarpTrainError(
@@ -152,13 +158,10 @@ def read_weights(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, on the CPU; WarpTrainError if it cannot be read.
-
-    Those of earlier versions come by their names in this one.
-    """
+    """All tensors of a safetensors file, on the CPU; WarpTrainError if it cannot be read."""
     _expect_file(path)
     try:
-        return with_current_names(load_file(path))
+        return load_file(path)
     except OSError as error:
         raise WarpTrainError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
@@ -224,7 +227,7 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
         raise WarpTrainError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
         raise WarpTrainError(f"{path}: damaged or truncated ({plain(error)})") from error
-    return with_current_names(shapes)
+    return shapes
 
 
 def _expect_file(path: Path, at_most: int | None = None) -> None:

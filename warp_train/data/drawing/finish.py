@@ -15,6 +15,8 @@ _SHIFT = 4
 _NOISE_TILE = 512
 _SHARPENED = 0.4
 """Share of the cameras that sharpen."""
+_UNEVENNESS = 0.0003, 0.003
+"""Standard deviations of how far things are off a straight line, in half diagonals."""
 _UNIT_NOISE = 32  # standard deviation of the noise tile, in grey levels
 
 
@@ -63,6 +65,18 @@ def defocus(rng: Rng, pen: Pen) -> None:
     x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
     ramp = np.clip((np.cos(turn) * x + np.sin(turn) * y - at) * 4, 0, 1).astype(np.float32)
     pen.canvas[:] = cv2.blendLinear(soft, pen.canvas, ramp, 1 - ramp)
+
+
+def uneven(rng: Rng, pen: Pen) -> None:
+    """Bends the canvas a little: walls, boards and frames of the world are not exactly straight."""
+    height, width = pen.canvas.shape[:2]
+    size = pen.scale * np.exp(rng.uniform(*np.log(_UNEVENNESS)))
+    nodes = (int(rng.integers(3, 8)), int(rng.integers(4, 11)), 2)
+    coarse = rng.normal(0, size, nodes).astype(np.float32)
+    x, y = cv2.split(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+    x += np.arange(width, dtype=np.float32)
+    y += np.arange(height, dtype=np.float32)[:, None]
+    pen.canvas[:] = cv2.remap(pen.canvas, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _shadow(rng: Rng, pen: Pen, gain: Image) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from warp_train.data.drawing.curved import clutter, few_curves, foliage, hills
-from warp_train.data.drawing.finish import defocus, light, texture
+from warp_train.data.drawing.finish import defocus, light, texture, uneven
 from warp_train.data.drawing.fixtures import furniture, opening, picture, skirting
 from warp_train.data.drawing.patterns import FLOOR_PATTERNS, WALL_PATTERNS, Rng, colour, contrasting
 from warp_train.data.drawing.surfaces import Camera, Pen, Rect, Surface
@@ -175,6 +175,7 @@ def draw_world(
         light(rng, pen)
         return
     clutter(rng, pen)
+    uneven(rng, pen)
     if rng.random() < 0.5:
         texture(rng, pen)
     light(rng, pen)

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import Field, JsonValue
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from warp_train.models.pretrained import plain
-from warp_train.models.renamed import current_name
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import Section
 from warp_train.training.checkpoints.saved_values import as_ours, require_adam_state
@@ -36,7 +35,7 @@ class BestMetric(Section):
 class ParamGroup(Section):
     """One optimizer group, with parameter names where the optimizer has parameters."""
 
-    params: list[Annotated[str, AfterValidator(current_name)]]
+    params: list[str]
     hyper: dict[str, JsonValue]
 
 
