@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,11 +23,39 @@ from warp_train.data.samples import to_tensor
 from warp_train.geometry import rescale_params
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, from_pretrained
+from warp_train.models.heads_parametric import Observation
 from warp_train.photos.pixels import Image, as_image
 from warp_train.runtime.errors import WarpTrainError
 
 _DEFAULT_SIZE = (192, 288)  # for weights without a record of their training
 _LEAST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The small copy of a photo that the network looks at."""
+
+    shape: tuple[int, int]
+    """(height, width) of the photo, turned as the copy is."""
+    size: tuple[int, int]
+    """(height, width) of the copy."""
+    across: bool
+    """The copy is turned by a quarter."""
+
+    def photo_lens(self, params: Tensor) -> Tensor:
+        """The lens `[8]` float64 in the photo's own frame, from that in the copy's."""
+        lens = rescale_params(params.double().cpu(), 1 / fit_ratio(self.shape, self.size))
+        return torch.from_numpy(_turn_lens_back(lens.numpy())) if self.across else lens
+
+
+class Sight(NamedTuple):
+    """A photo as the network sees it."""
+
+    warp: PhotoWarp
+    """The prediction for this photo by itself."""
+    observation: Observation
+    """What it shows of its lens."""
+    frame: Frame
 
 
 @dataclass(frozen=True)
@@ -43,28 +72,32 @@ class Predictor:
         """(height, width) of a frame with the area of the small copy: `TrainedOn.look`."""
         return self.model.trained_on.look if self.model.trained_on else _DEFAULT_SIZE
 
-    @torch.inference_mode()
     def predict(self, photo: Image) -> PhotoWarp:
-        """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size.
+        """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size."""
+        return self.see(photo).warp
+
+    @torch.inference_mode()
+    def see(self, photo: Image) -> Sight:
+        """The prediction for an upright photo, RGB uint8 [H, W, 3], and what it shows of its lens.
 
         The small copy has the orientation of the training frames, the photo's aspect, and the area
         of `size`.
         """
         across = is_across(photo.shape, self.size)
         shape = photo.shape[1::-1] if across else photo.shape[:2]
-        small = _network_size(shape, self.size)
+        frame = Frame((shape[0], shape[1]), _network_size(shape, self.size), across)
         halved = _halved(photo, least=2 * max(self.size))
-        frame = fit_image(turn_image(halved) if across else halved, small)
-        prediction = self.model(to_tensor(frame).to(self.device)[None])
-        lens = rescale_params(prediction["params"][0].double().cpu(), 1 / fit_ratio(shape, small))
+        small = fit_image(turn_image(halved) if across else halved, frame.size)
+        prediction, seen = self.model.look(to_tensor(small).to(self.device)[None])
         flow = prediction["residual_flow"][0].float().cpu() if self.model.residual_enabled else None
-        if across:
-            lens = torch.from_numpy(_turn_lens_back(lens.numpy()))
-            flow = None if flow is None else _turn_flow_back(flow)
-        residual = None if flow is None else _in_grid_units(flow)
-        return PhotoWarp(
-            lens, residual, float(prediction["uncertainty"][0]) * self.model.uncertainty_factor
+        if across and flow is not None:
+            flow = _turn_flow_back(flow)
+        warp = PhotoWarp(
+            frame.photo_lens(prediction["params"][0]),
+            None if flow is None else _in_grid_units(flow),
+            float(prediction["uncertainty"][0]) * self.model.uncertainty_factor,
         )
+        return Sight(warp, seen, frame)
 
 
 def load_predictor(model: str | Path, device: str = "auto") -> Predictor:

@@ -38,6 +38,15 @@ class EquationWeights(NamedTuple):
     """`[B, 2, N]`"""
 
 
+class WeighedEdges(NamedTuple):
+    """The edges of photos with their first weights."""
+
+    edges: Edges
+    weights: EquationWeights
+    hidden: Tensor
+    """`[B, N, 32]`: what the second weights follow from, beside what is left over."""
+
+
 class LeftOver(NamedTuple):
     """What a solution leaves over at each edge."""
 
@@ -69,8 +78,8 @@ class EdgeWeights(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor, edges: Edges) -> tuple[EquationWeights, Tensor]:
-        """The first weights, and `[B, N, 32]` for the second ones."""
+    def forward(self, features: Tensor, edges: Edges) -> WeighedEdges:
+        """The first weights, from the features `[B, C, h, w]` of the edges' photos."""
         around = features_at(features, self.stride, edges)
         hidden = F.silu(self.hidden(torch.cat((around, edge_features(edges)), dim=-1)))
         learned = _exp(self.log_weights(hidden), _WIDEST_RANGE[0])
@@ -79,15 +88,13 @@ class EdgeWeights(nn.Module):
         turn = edges.variance[..., 1] * (STRETCHES[1] ** 2 / 2) + _LEAST_TURN
         turns = self.level_camera * edges.support[..., 1].clamp_min(0.02) / turn
         measured = EquationWeights(bends, turns[:, None].expand(-1, PENCILS, -1))
-        return _scaled(measured, learned), hidden
+        return WeighedEdges(edges, _scaled(measured, learned), hidden)
 
-    def again(
-        self, weights: EquationWeights, hidden: Tensor, edges: Edges, left: LeftOver
-    ) -> EquationWeights:
-        """The second weights. No gradient flows through the solution that left this over."""
-        seen = torch.cat((hidden, _left_over_features(edges, left)), dim=-1)
+    def again(self, weighed: WeighedEdges, left: LeftOver) -> WeighedEdges:
+        """With the second weights. No gradient flows through the solution that left this over."""
+        seen = torch.cat((weighed.hidden, _left_over_features(weighed.edges, left)), dim=-1)
         change = self.log_change(F.silu(self.hidden_again(seen)))
-        return _scaled(weights, _exp(change, _WIDEST_RANGE[1]))
+        return weighed._replace(weights=_scaled(weighed.weights, _exp(change, _WIDEST_RANGE[1])))
 
 
 def _exp(logarithms: Tensor, limit: float) -> Tensor:

@@ -1,10 +1,13 @@
 """From features and edges to a bounded lens."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, covering_zoom
 from warp_train.models.config import ParamBounds
+from warp_train.models.edge_weights import WeighedEdges
 from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS
 from warp_train.models.heads_plumbline import GATE_LR_SCALE, PlumbLineHead
@@ -17,6 +20,16 @@ _BEND = {"k1": 1.9, "k2": -0.9, "k3": 0.2, "s": 1.6}
 _MOUSTACHE = {"k1": 1.5, "k2": -1.5, "s": 0.75}
 
 _MOST_FILLED = 0.95  # of a bound: beyond, the inverse of tanh is too steep
+
+
+class Observation(NamedTuple):
+    """What photos show of their lens."""
+
+    weighed: WeighedEdges
+    votes: Tensor
+    """`[B, 8]`: raw parameters, from the locations' votes."""
+    effective_votes: Tensor
+    """`[B, 8]`: `(Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations a mean rests on."""
 
 
 class ParametricHead(nn.Module):
@@ -57,23 +70,39 @@ class ParametricHead(nn.Module):
     def forward(self, features: Tensor, edges: Edges, size: tuple[int, int]) -> dict[str, Tensor]:
         """`[B, C, h, w]` of a photo of `size` (height, width) → `params` and `params_raw`, `[B, 8]`
         float32, `uncertainty [B]`, `pencils [B, 2, 2]` and `effective_votes [B, 8]`.
-
-        `effective_votes = (Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations a mean rests on.
         """
+        return self.predict(self.observe(features, edges), size)
+
+    def observe(self, features: Tensor, edges: Edges) -> Observation:
+        """What is seen of the lens: all that `predict` needs."""
         with torch.autocast(features.device.type, enabled=False):
             value, log_precision = self.votes(features.float()).flatten(2).chunk(2, dim=1)
             share = torch.softmax(log_precision, dim=2)
-            lens = self.plumb_line(features, edges)
-            raw = self._raw((share * value).sum(2) @ self.mixing, lens.radial, size)
+            return Observation(
+                self.plumb_line.edge_weights(features, edges),
+                (share * value).sum(2) @ self.mixing,
+                1 / share.detach().square().sum(2),
+            )
+
+    def predict(self, seen: Observation, size: tuple[int, int]) -> dict[str, Tensor]:
+        """The lens of each photo by itself, as `forward` returns it."""
+        with torch.autocast(seen.votes.device.type, enabled=False):
+            lens = self.plumb_line.solve(seen.weighed)
+            raw = self.raw(seen.votes, lens.radial, size)
             return {
-                "params": self.identity + self.bounds * torch.tanh(raw),
+                "params": self.bounded(raw),
                 "params_raw": raw,
                 "uncertainty": self.uncertainty(lens),
                 "pencils": lens.pencils,
-                "effective_votes": 1 / share.detach().square().sum(2),
+                "effective_votes": seen.effective_votes,
             }
 
-    def _raw(self, votes: Tensor, radial: Tensor, size: tuple[int, int]) -> Tensor:
+    def bounded(self, raw: Tensor) -> Tensor:
+        """`params [B, 8]` of raw ones."""
+        params: Tensor = self.identity + self.bounds * torch.tanh(raw)
+        return params
+
+    def raw(self, votes: Tensor, radial: Tensor, size: tuple[int, int]) -> Tensor:
         """Raw parameters `[B, 8]` of the locations' votes and the edges' radial terms."""
         limit = self.bounds[:RADIAL_TERMS]
         # The inverse of the bound: the solver's lens passes it unchanged.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from warp_train.geometry import StraightLines, straight_lines
-from warp_train.models.edge_weights import EdgeWeights, EquationWeights, LeftOver
+from warp_train.models.edge_weights import EdgeWeights, LeftOver, WeighedEdges
 from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS, Lens
 from warp_train.models.pencils import PENCIL_TERMS, PENCILS, Eliminated, eliminate, off_pencils
@@ -84,16 +84,18 @@ class PlumbLineHead(nn.Module):
         self.shrinkage = Shrinkage()
 
     def forward(self, features: Tensor, edges: Edges) -> Lens:
-        """The lens that straightens `edges`, from their photo's `features [B, C, h, w]`.
+        """The lens that straightens `edges`, from their photo's `features [B, C, h, w]`."""
+        return self.solve(self.edge_weights(features, edges))
+
+    def solve(self, weighed: WeighedEdges) -> Lens:
+        """The lens that straightens weighed edges.
 
         Gradients flow through the last step alone: that is the implicit gradient at the solution.
         """
-        weights, hidden = self.edge_weights(features, edges)
-        guess = self.converge(edges, weights, no_lens(len(edges.position), features), WIDENING)
-        left = self.left_over(edges, guess)
-        weights = self.edge_weights.again(weights, hidden, edges, left)
-        guess = self.converge(edges, weights, guess, WIDENING_AGAIN)
-        equations = self.equations(edges, weights, guess, 1.0)
+        guess = self.converge(weighed, no_lens(weighed.hidden), WIDENING)
+        weighed = self.edge_weights.again(weighed, self.left_over(weighed.edges, guess))
+        guess = self.converge(weighed, guess, WIDENING_AGAIN)
+        equations = self.equations(weighed, guess, 1.0)
         information, pull = self.with_prior(equations.information, equations.pull, guess.modes)
         step = solved(information, pull)
         return Lens(
@@ -112,16 +114,14 @@ class PlumbLineHead(nn.Module):
         return shrunk
 
     @torch.no_grad()
-    def converge(
-        self, edges: Edges, weights: EquationWeights, guess: Guess, widening: tuple[float, ...]
-    ) -> Guess:
+    def converge(self, weighed: WeighedEdges, guess: Guess, widening: tuple[float, ...]) -> Guess:
         """Gauss-Newton steps with these factors of the tolerances.
 
         The first factors are wide, so that the edges of a strong lens are not discarded as outliers
         of no lens at all (graduated non-convexity: Blake and Zisserman, 1987).
         """
         for wide in widening:
-            equations = self.equations(edges, weights, guess, wide)
+            equations = self.equations(weighed, guess, wide)
             step = solved(*self.with_prior(equations.information, equations.pull, guess.modes))
             guess = stepped(guess, equations.pencils, step)
         return guess
@@ -131,20 +131,19 @@ class PlumbLineHead(nn.Module):
         prior = torch.exp(self.log_prior)
         return information + torch.diag(prior), pull - prior * (modes - self.prior_mean)
 
-    def equations(
-        self, edges: Edges, prior_weights: EquationWeights, at: Guess, wide: float
-    ) -> Equations:
+    def equations(self, weighed: WeighedEdges, at: Guess, wide: float) -> Equations:
         """The equations at `at` with `wide` times the tolerance."""
+        edges = weighed.edges
         lines = self._trials(edges, at.modes)
         tolerance = torch.exp(-2 * self.log_tolerance) / wide**2
         expected, slopes = _differences(lines.curvature)
         off = edges.curvature - expected[..., None]
-        bend = prior_weights.bend
+        bend = weighed.weights.bend
         weight = torch.exp(self.log_gain) * bend / (1 + bend * off.square() * tolerance)
         weights = weight.sum(-1)
         information = (slopes * weights[..., None]).mT @ slopes
         pull = torch.einsum("bn,bni->bi", (weight * off).sum(-1), slopes)
-        pencils, pencil_weights, misaligned = self._pencils(prior_weights, at, wide, lines)
+        pencils, pencil_weights, misaligned = self._pencils(weighed, at, wide, lines)
         misfit = (weights * off[..., 1].square()).sum(1) / weights.sum(1).clamp_min(1e-12)
         return Equations(
             information + pencils.information,
@@ -157,7 +156,7 @@ class PlumbLineHead(nn.Module):
         )
 
     def _pencils(
-        self, prior_weights: EquationWeights, at: Guess, wide: float, lines: StraightLines
+        self, weighed: WeighedEdges, at: Guess, wide: float, lines: StraightLines
     ) -> tuple[Eliminated, Tensor, Tensor]:
         """The equations of the directions; then `pencil_weights` and `misaligned` of a `Lens`."""
         gain, tolerance = (
@@ -166,7 +165,8 @@ class PlumbLineHead(nn.Module):
         off = off_pencils(lines, at.pencils)
         sine, slopes = _differences(off.sine)
         relative = sine / (tolerance * min(wide, _WIDEST_ANGLE))
-        weights = gain * prior_weights.direction * off.near[..., 0, :] / (1 + relative.square())
+        near = off.near[..., 0, :]
+        weights = gain * weighed.weights.direction * near / (1 + relative.square())
         total = weights.sum((1, 2)).clamp_min(1e-12)
         pencils = eliminate(
             weights,
@@ -195,10 +195,10 @@ class PlumbLineHead(nn.Module):
         return straight_lines(edges.position[:, None], edges.normal[:, None], radial)
 
 
-def no_lens(photos: int, like: Tensor) -> Guess:
-    """The guess to start from: no lens, and a level camera."""
-    zeros = torch.zeros(photos, RADIAL_TERMS, device=like.device)
-    return Guess(zeros, zeros.new_zeros(photos, PENCILS, PENCIL_TERMS))
+def no_lens(like: Tensor) -> Guess:
+    """The guess to start from: no lens, and a level camera, for the batch of `like [B, …]`."""
+    zeros = like.new_zeros(len(like), RADIAL_TERMS)
+    return Guess(zeros, zeros.new_zeros(len(like), PENCILS, PENCIL_TERMS))
 
 
 def stepped(guess: Guess, pencils: Eliminated, step: Tensor) -> Guess:

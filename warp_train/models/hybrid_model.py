@@ -8,7 +8,7 @@ from warp_train.models.backbones import build_backbone
 from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.edges import measure_edges
 from warp_train.models.evidence import RADIAL_TERMS
-from warp_train.models.heads_parametric import ParametricHead
+from warp_train.models.heads_parametric import Observation, ParametricHead
 from warp_train.models.heads_residual import ResidualHead, no_flow
 from warp_train.models.line_residuals import line_residual_map, line_residuals
 
@@ -63,10 +63,15 @@ class HybridModel(nn.Module):
 
     def forward(self, image: Tensor) -> Prediction:
         """Predicts the warp that straightens `image [B, 3, H, W]` in 0..1, of any size."""
+        return self.look(image)[0]
+
+    def look(self, image: Tensor) -> tuple[Prediction, Observation]:
+        """The prediction, and what `image` shows of its lens, for photos that share one."""
         height, width = image.shape[-2:]
         edges = measure_edges(image, self.config.edges)
         features = self.backbone(image, edges)
-        lens = self.parametric_head(features, edges, (height, width))
+        seen = self.parametric_head.observe(features, edges)
+        lens = self.parametric_head.predict(seen, (height, width))
         params, pencils = lens.pop("params"), lens.pop("pencils")
         if self.residual_enabled:
             by_edge = line_residuals(edges, params[:, :RADIAL_TERMS], pencils)
@@ -74,10 +79,11 @@ class HybridModel(nn.Module):
             flow = self.residual_head(features, residuals)
         else:
             flow = no_flow(image)
-        return {
+        prediction: Prediction = {
             "params": params,
             "params_raw": lens.pop("params_raw"),
             "residual_flow": flow,
             "uncertainty": lens.pop("uncertainty"),
             "debug_stats": lens,
         }
+        return prediction, seen
