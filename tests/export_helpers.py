@@ -8,8 +8,8 @@ from data_helpers import textured
 from PIL import ExifTags
 from PIL import Image as Pillow
 
-from warp_train.export.camera_exif import CameraExif
 from warp_train.export.photo_lens import PhotoLens
+from warp_train.photos.camera_exif import CameraExif
 
 Lens = tuple[float, ...]
 CAMERA = CameraExif("Canon", "Canon EOS 5D Mark II", "Acme", "Acme 24-50mm <Wide> & Co --", 24, 1.0)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rectify_helpers import BARREL, lens_warp
 
-from warp_train.export.camera_exif import NoCamera, read_camera
 from warp_train.inference.photo_change import photo_change
 from warp_train.inference.straightener import Corrected, correct
+from warp_train.photos.camera_exif import NoCamera, read_camera
 from warp_train.photos.change import Change
 from warp_train.photos.corrected import crop_note, panorama, why_corrected
 from warp_train.photos.encoding import encode_photo

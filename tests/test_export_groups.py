@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from export_helpers import BARREL, CAMERA, Lens, camera_tags, photo_of, photo_with
 
-from warp_train.export.camera_exif import read_camera
 from warp_train.export.groups import LensGroup, grouped_photos
-from warp_train.export.lens_names import LensSpec, is_lens_name
 from warp_train.export.lensfun import lensfun_database
 from warp_train.export.photo_lens import PhotoLens
+from warp_train.photos.camera_exif import read_camera
+from warp_train.photos.lens_names import LensSpec, is_lens_name
 
 NONE: Lens = (0.0,) * 7 + (1.0,)
 KIT, TELE = LensSpec(18, 55, (3.5, 5.6)), LensSpec(55, 200, (4, 5.6))

@@ -15,12 +15,12 @@ from PIL import ExifTags, ImageOps
 from PIL import Image as Pillow
 
 from warp_train.cli import main
-from warp_train.export.camera_exif import CameraExif, read_camera
 from warp_train.export.lcp import lens_profiles
-from warp_train.export.lens_names import LensSpec
 from warp_train.export.photo_lens import PhotoLens
 from warp_train.geometry import apply_lens
 from warp_train.models import HybridModel, TrainedOn, save_pretrained
+from warp_train.photos.camera_exif import CameraExif, read_camera
+from warp_train.photos.lens_names import LensSpec
 
 Lens = tuple[float, ...]
 Points = NDArray[np.float64]

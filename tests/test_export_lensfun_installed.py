@@ -11,11 +11,11 @@ from data_helpers import textured
 from export_helpers import BARREL, camera_tags, photo_of, photo_with
 from PIL import Image as Pillow
 
-from warp_train.export.camera_exif import NoCamera, read_camera
-from warp_train.export.lens_names import LensSpec
 from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.lensfun_installed import own_mount
 from warp_train.export.photo_lens import PhotoLens
+from warp_train.photos.camera_exif import NoCamera, read_camera
+from warp_train.photos.lens_names import LensSpec
 
 # Makers' notes of an EOS 350D and a D70, made by exiv2 (CanonCs.Lens 18-55, Nikon3.Lens 18-70).
 CANON_NOTE = (

@@ -16,7 +16,7 @@ from warp_train import Straightener, WarpTrainError
 from warp_train.geometry import IDENTITY_PARAMS, percent_to_px
 from warp_train.inference.photo_warp import frame_points
 from warp_train.inference.predictor import Predictor
-from warp_train.inference.rectify import rectify
+from warp_train.inference.rectify import Plan, rectify
 from warp_train.inference.rectify_inputs import Job, Settings
 from warp_train.models import HybridModel, TrainedOn, save_pretrained
 from warp_train.photos.files import read_photo
@@ -48,7 +48,9 @@ def test_three_lines_are_rectify_bit_for_bit(model: Path, tmp_path: Path) -> Non
         for kind, depth in KINDS.items()
         for size in ((300, 450), (420, 280))
     ]
-    records = rectify(jobs, str(model), Settings(tmp_path, format="tiff"), device="cpu")
+    records = rectify(
+        Plan(tuple(jobs), ()), str(model), Settings(tmp_path, format="tiff"), device="cpu"
+    )
     seen = {record["input"]: record for record in records}
     for job in jobs:
         record = seen[str(job.input)]

@@ -30,11 +30,11 @@ from PIL import ExifTags
 from PIL import Image as Pillow
 from PIL.TiffImagePlugin import IFDRational
 
-from warp_train.export.camera_exif import read_camera
 from warp_train.export.lcp import lens_profiles
 from warp_train.export.photo_lens import PhotoLens
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.inference.straightener import correct
+from warp_train.photos.camera_exif import read_camera
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 

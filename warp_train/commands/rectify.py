@@ -11,8 +11,8 @@ from types import FrameType
 
 from warp_train.commands.rectify_report import RectifyReport
 from warp_train.commands.workers import chosen_workers
-from warp_train.inference.rectify import rectify
-from warp_train.inference.rectify_inputs import Job, Settings, plan_jobs
+from warp_train.inference.rectify import Plan, plan_shoots, rectify
+from warp_train.inference.rectify_inputs import Settings, plan_jobs
 from warp_train.photos.folders import skipped_line
 from warp_train.photos.formats import unread_line
 from warp_train.runtime.console import say
@@ -43,14 +43,20 @@ def run(arguments: argparse.Namespace) -> int:
         begin_journal(out / _JOURNAL_FILE)
     except OSError as error:
         raise WarpTrainError(f"--out {out}: {error.strerror}") from error
+    shoots = plan_shoots(plan.jobs, arguments.shoot)
+    for name, photos in shoots.shoots:
+        say(f"one lens for {len(photos)} photos: {name}")
     report = RectifyReport(
-        out / _JOURNAL_FILE, len(plan.jobs) + len(plan.refusals), unread_line(plan.unread)
+        out / _JOURNAL_FILE,
+        len(plan.jobs) + len(plan.refusals),
+        unread_line(plan.unread),
+        looks=shoots.looks,
     )
     with _sigterm_interrupts():
         try:
             for refusal in plan.refusals:
                 report.add({"input": str(refusal.input), "error": refusal.reason})
-            _run(arguments, plan.jobs, report)
+            _run(arguments, shoots, report)
         except _Terminated:
             return 143
         finally:
@@ -58,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if report.failed else 0
 
 
-def _run(arguments: argparse.Namespace, jobs: list[Job], report: RectifyReport) -> None:
-    if not jobs:
+def _run(arguments: argparse.Namespace, plan: Plan, report: RectifyReport) -> None:
+    if not plan.jobs:
         return
     settings = Settings(
         arguments.out,
@@ -71,8 +77,15 @@ def _run(arguments: argparse.Namespace, jobs: list[Job], report: RectifyReport) 
         keep_times=arguments.keep_times,
         even_if_corrected=arguments.even_if_corrected,
     )
-    workers = chosen_workers(arguments.worker_rule, arguments.workers, len(jobs))
-    records = rectify(jobs, arguments.model, settings, device=arguments.device, workers=workers)
+    workers = chosen_workers(arguments.worker_rule, arguments.workers, len(plan.jobs))
+    records = rectify(
+        plan,
+        arguments.model,
+        settings,
+        device=arguments.device,
+        workers=workers,
+        on_look=report.looked,
+    )
     try:
         for record in records:
             report.add(record)

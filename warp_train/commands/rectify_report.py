@@ -19,23 +19,28 @@ _LEFT_ALONE = "left alone: corrected already"
 class RectifyReport:
     """Reports photos as they finish."""
 
-    def __init__(self, journal: Path, total: int, unread: str = "") -> None:
+    def __init__(self, journal: Path, total: int, unread: str = "", *, looks: int = 0) -> None:
         """Args:
         journal: the file that gets a line for each photo.
         total: number of photos.
         unread: which files were not read, for the end of the summary; empty if there are none.
+        looks: number of photos that are looked at before any is corrected.
         """
         self._journal, self._total, self._unread = journal, total, unread
         self._lost_lines = 0
         self._done: Counter[str] = Counter()
         self._modes: Counter[str] = Counter()
         self._warnings = _Warnings()
-        self._progress = Progress(total, "photo")
+        self._progress = Progress(looks + total, "pass" if looks else "photo")
 
     @property
     def failed(self) -> bool:
         """Whether a photo failed, or its line could not be written."""
         return bool(self._done["failed"] or self._lost_lines)
+
+    def looked(self) -> None:
+        """Reports one first look at a photo."""
+        self._progress.advance()
 
     def add(self, record: Record) -> None:
         """Reports one finished photo."""

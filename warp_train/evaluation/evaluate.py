@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,9 +17,9 @@ from warp_train.data.lenses import Array
 from warp_train.data.sources.files import at_most
 from warp_train.data.sources.manifest import PairItem, find_pairs
 from warp_train.evaluation.measuring import (
+    AppliedWarp,
     FailedPhoto,
     PhotoResult,
-    TargetWarp,
     Task,
     failed_photo,
     printable,
@@ -26,7 +27,9 @@ from warp_train.evaluation.measuring import (
 )
 from warp_train.evaluation.statistics import Totals, total
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.straightener import Straightener
+from warp_train.inference.shoot import CommonLens
+from warp_train.inference.straightener import Look, Straightener
+from warp_train.photos.pixels import Image
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
@@ -82,7 +85,8 @@ def evaluate(
 ) -> Evaluation:
     """Measures identity, fixed warp, model and exact warp on every pair.
 
-    The target of each pair, which is straight already, is also an input of the model.
+    The target of each pair, which is straight already, is also an input of the model. Photos of one
+    `shoot` in the manifest are measured also by the lens that they agree on.
 
     Args:
         workers: processes that measure; 0: this one.
@@ -112,17 +116,27 @@ def evaluate(
 
 def tier_of(item: PairItem) -> str | None:
     """The pair's `tier`; None if the manifest has none."""
-    tier = item.extra.get("tier", "")
-    return (f"{tier:g}" if isinstance(tier, float) else tier) or None
+    return _column(item, "tier")
+
+
+def shoot_of(item: PairItem) -> str | None:
+    """The pair's `shoot`; None if the manifest has none."""
+    return _column(item, "shoot")
+
+
+def _column(item: PairItem, name: str) -> str | None:
+    value = item.extra.get(name, "")
+    return (f"{value:g}" if isinstance(value, float) else value) or None
 
 
 def _tasks(
     straightener: Straightener, items: Sequence[PairItem], failed: Callable[[FailedPhoto], object]
 ) -> Iterator[Task]:
-    """A task for each photo that can be read, with the warp that `rectify` would apply.
+    """A task for each photo that can be read, with the warps that `rectify` would apply.
 
     `failed` is called for the others.
     """
+    lenses = _common_lenses(straightener, items)
     for item in items:
         try:
             photo = decode_image(item.input).pixels
@@ -130,6 +144,7 @@ def _tasks(
             failed(failed_photo(item, str(bad)))
             continue
         look = straightener.look(photo)
+        common = lenses.get(shoot_of(item))
         yield Task(
             item,
             *_arrays(look.chosen.warp),
@@ -137,17 +152,39 @@ def _tasks(
             look.chosen.refused,
             look.expected_error_px,
             _target_warp(straightener, item),
+            None if common is None else _applied(straightener.look(photo, common=common)),
         )
 
 
-def _target_warp(straightener: Straightener, item: PairItem) -> TargetWarp | None:
+def _common_lenses(
+    straightener: Straightener, items: Sequence[PairItem]
+) -> dict[str | None, CommonLens]:
+    """The lens of each shoot with two or more photos that can be read."""
+    by_shoot: dict[str | None, list[PairItem]] = {}
+    for item in items:
+        by_shoot.setdefault(shoot_of(item), []).append(item)
+    by_shoot.pop(None, None)
+    found = {name: straightener.common_lens(_readable(same)) for name, same in by_shoot.items()}
+    return {name: lens for name, lens in found.items() if lens is not None}
+
+
+def _readable(items: Iterable[PairItem]) -> Iterator[Image]:
+    for item in items:
+        with contextlib.suppress(BadSample):  # reported when it is measured
+            yield decode_image(item.input).pixels
+
+
+def _target_warp(straightener: Straightener, item: PairItem) -> AppliedWarp | None:
     """What `rectify` would apply to the target; None if it cannot be read, as measuring reports."""
     try:
         target = decode_image(item.target).pixels
     except BadSample:
         return None
-    look = straightener.look(target)
-    return TargetWarp(*_arrays(look.chosen.warp), look.chosen.mode, look.expected_error_px)
+    return _applied(straightener.look(target))
+
+
+def _applied(look: Look) -> AppliedWarp:
+    return AppliedWarp(*_arrays(look.chosen.warp), look.chosen.mode, look.expected_error_px)
 
 
 def _arrays(warp: PhotoWarp) -> tuple[Array, Array | None]:
@@ -189,6 +226,7 @@ def _image_json(photo: PhotoResult) -> dict[str, Any]:
         "image_id": task.item.image_id,
         "group": task.item.group,
         **({} if tier is None else {"tier": tier}),
+        **({} if (shoot := shoot_of(task.item)) is None else {"shoot": shoot}),
         "size": photo.size,
         "mode_used": task.mode,
         "refused": task.refused,

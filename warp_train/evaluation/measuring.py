@@ -21,8 +21,8 @@ from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.metrics import Score, compute_proxy_score
 from warp_train.photos.pixels import Image
 
-RowName = Literal["identity", "fixed_warp", "model", "ceiling"]
-ROWS: tuple[RowName, ...] = ("identity", "fixed_warp", "model", "ceiling")
+RowName = Literal["identity", "fixed_warp", "model", "one_lens", "ceiling"]
+ROWS: tuple[RowName, ...] = ("identity", "fixed_warp", "model", "one_lens", "ceiling")
 
 
 class StraightFigures(TypedDict):
@@ -47,8 +47,8 @@ class Figures(Score):
 
 
 @dataclass(frozen=True)
-class TargetWarp:
-    """The warp that `rectify` would apply to the target of a pair, as arrays."""
+class AppliedWarp:
+    """A warp that `rectify` would apply, as arrays."""
 
     params: Array
     residual: Array | None
@@ -72,8 +72,10 @@ class Task:
     """Why the modes before `mode` were refused, one line each."""
     expected_error_px: float | None = None
     """The mean end-point error that the model expects of its prediction, in pixels of the photo."""
-    target: TargetWarp | None = None
-    """None if the target was not shown to the model."""
+    target: AppliedWarp | None = None
+    """That of the target as a photo of its own; None if it was not shown to the model."""
+    one_lens: AppliedWarp | None = None
+    """That of the lens that the photo's shoot agrees on; None for a photo without a shoot."""
 
     @property
     def warp(self) -> PhotoWarp:
@@ -88,7 +90,7 @@ class PhotoResult:
     size: tuple[int, int]
     """(height, width) of the photo."""
     rows: dict[RowName, Figures | None]
-    """None: there is no fixed warp, or the exact one is unknown."""
+    """None: there is no fixed warp, no shoot, or the exact warp is unknown."""
     straight: StraightFigures | None = None
     """The target as a photo of its own; None if it was not shown to the model."""
 
@@ -155,6 +157,7 @@ def measure(task: Task, photo: Image, target: Image, fixed_warp: Array | None) -
         "identity": _lens(np.array(IDENTITY_PARAMS)),
         "fixed_warp": None if fixed_warp is None else _lens(fixed_warp),
         "model": task.warp,
+        "one_lens": None if task.one_lens is None else task.one_lens.warp,
         "ceiling": _lens(task.item.params) if known else None,
     }
     rows = {
@@ -191,7 +194,7 @@ def _figures(photo: Image, target: Image, warp: PhotoWarp, true_grid: Tensor | N
     }
 
 
-def _straight(target: TargetWarp, height: int, width: int) -> StraightFigures:
+def _straight(target: AppliedWarp, height: int, width: int) -> StraightFigures:
     """The exact warp of a target is the identity."""
     truth = _grid(_lens(np.array(IDENTITY_PARAMS)), height, width)
     return {

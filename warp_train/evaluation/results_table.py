@@ -37,11 +37,13 @@ def blocks(evaluation: Evaluation) -> dict[str, Totals]:
 
 
 def block_rows(totals: Totals) -> list[Cells]:
-    """A row for each of identity, fixed warp, model and ceiling, under `HEADER`.
+    """A row for each of identity, fixed warp, model, one lens (where photos have a shoot) and
+    ceiling, under `HEADER`.
 
     Then one for the targets as inputs, which has no other figure than the harm done to them.
     """
-    rows = [_row(name.replace("_", " "), totals[name], totals["identity"]) for name in ROWS]
+    shown = [name for name in ROWS if name != "one_lens" or totals[name] is not None]
+    rows = [_row(name.replace("_", " "), totals[name], totals["identity"]) for name in shown]
     straight = totals["already_straight"]
     if straight is not None:
         figures = (str(straight["photos"]), f"{straight['epe_px']:.3f}")

@@ -74,6 +74,7 @@ class Totals(TypedDict):
     identity: RowTotals
     fixed_warp: RowTotals | None
     model: RowTotals
+    one_lens: RowTotals | None
     ceiling: RowTotals | None
     already_straight: StraightTotals | None
     gap_closed: Gap
@@ -93,6 +94,7 @@ def total(photos: Sequence[PhotoResult]) -> Totals:
         "identity": identity,
         "fixed_warp": row_totals(photos, "fixed_warp"),
         "model": model,
+        "one_lens": row_totals(photos, "one_lens"),
         "ceiling": row_totals(photos, "ceiling"),
         "already_straight": straight_totals(photos),
         "gap_closed": {"total_score": score, "epe_px": epe},

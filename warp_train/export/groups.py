@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from warp_train.export.agreement import agreeing
-from warp_train.export.camera_exif import CameraExif
-from warp_train.export.lens_names import with_range
 from warp_train.export.lensfun_fit import radial_curve
 from warp_train.export.photo_lens import LeftOut, PhotoLens, without_refused
+from warp_train.photos.camera_exif import CameraExif
+from warp_train.photos.lens_names import with_range
 
 SAME_CROP_FACTOR = 1.06
 """Largest ratio of two crop factors of one frame.

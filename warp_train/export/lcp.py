@@ -16,8 +16,8 @@ from fractions import Fraction
 
 from warp_train.export.groups import LensGroup, grouped_photos
 from warp_train.export.lcp_model import LcpModel, is_landscape, lcp_model, stored_size
-from warp_train.export.lens_names import LensSpec
 from warp_train.export.photo_lens import LeftOut, PhotoLens
+from warp_train.photos.lens_names import LensSpec
 
 _NAMESPACES = {
     "xmlns:x": "adobe:ns:meta/",

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from warp_train.data.decoding import BadSample, decode_image
-from warp_train.export.camera_exif import NoCamera, read_camera
 from warp_train.export.lcp import LcpExport, lens_profiles
 from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.opencv import opencv_lens
 from warp_train.export.photo_lens import LeftOut, PhotoLens
 from warp_train.inference.straightener import Look, Straightener
+from warp_train.photos.camera_exif import NoCamera, read_camera
 from warp_train.photos.corrected import panorama, why_corrected
 from warp_train.photos.files import read_metadata
 

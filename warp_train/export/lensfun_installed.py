@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from warp_train.export.camera_exif import CameraExif
+from warp_train.photos.camera_exif import CameraExif
 
 _ANY_MOUNT = "Generic"  # lensfun's mount that fits every camera with interchangeable lenses
 _SMALL_SENSOR = 2.2

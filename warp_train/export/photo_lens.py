@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from warp_train.export.camera_exif import CameraExif
+from warp_train.photos.camera_exif import CameraExif
 
 LeftOut = tuple[Path, str]
 """A photo that is not in the export, and the reason."""

@@ -124,11 +124,16 @@ def unchanged(height: int, width: int, reason: str) -> SafeWarp:
 
 def moved_px(warp: PhotoWarp, height: int, width: int) -> float:
     """The mean distance by which a warp moves the pixels of a frame."""
+    still = PhotoWarp(warp.params.new_tensor(IDENTITY_PARAMS))
+    return between_px(warp, still, height, width)
+
+
+def between_px(one: PhotoWarp, other: PhotoWarp, height: int, width: int) -> float:
+    """The mean distance between the positions in a frame that two warps read at."""
     nodes = identity_grid(_NODES, _NODES)
-    moved = (warp.sources(nodes, height, width) - nodes) * nodes.new_tensor(
-        ((width - 1) / 2, (height - 1) / 2)
-    )
-    return float(moved.norm(dim=-1).mean())
+    apart = one.sources(nodes, height, width) - other.sources(nodes, height, width)
+    half = nodes.new_tensor(((width - 1) / 2, (height - 1) / 2))
+    return float((apart * half).norm(dim=-1).mean())
 
 
 def check_warp(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +25,7 @@ from warp_train.data.samples import to_tensor
 from warp_train.geometry import rescale_params
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, from_pretrained
-from warp_train.models.heads_parametric import Observation
+from warp_train.models.heads_parametric import Observation, ParametricHead
 from warp_train.photos.pixels import Image, as_image
 from warp_train.runtime.errors import WarpTrainError
 
@@ -72,6 +74,12 @@ class Predictor:
         """(height, width) of a frame with the area of the small copy: `TrainedOn.look`."""
         return self.model.trained_on.look if self.model.trained_on else _DEFAULT_SIZE
 
+    @cached_property
+    def head(self) -> ParametricHead:
+        """The parametric head on the CPU, where photos of one lens are solved together."""
+        head = self.model.parametric_head
+        return head if self.device.type == "cpu" else copy.deepcopy(head).cpu()
+
     def predict(self, photo: Image) -> PhotoWarp:
         """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size."""
         return self.see(photo).warp
@@ -89,6 +97,7 @@ class Predictor:
         halved = _halved(photo, least=2 * max(self.size))
         small = fit_image(turn_image(halved) if across else halved, frame.size)
         prediction, seen = self.model.look(to_tensor(small).to(self.device)[None])
+        seen = seen.cpu()
         flow = prediction["residual_flow"][0].float().cpu() if self.model.residual_enabled else None
         if across and flow is not None:
             flow = _turn_flow_back(flow)

@@ -8,7 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # it imports torch
+    from warp_train.inference.shoot import CommonLens
 
 from warp_train.photos.folders import is_skipped_folder
 from warp_train.photos.formats import (
@@ -28,11 +31,24 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class ShootLens:
+    """The lens that the photos of a shoot agree on."""
+
+    name: str
+    photos: int
+    lens: CommonLens
+
+
+@dataclass(frozen=True)
 class Job:
     """One photo, and the path of its corrected photo; None if none is written."""
 
     input: Path
     output: Path | None = None
+    shoot: ShootLens | None = None
+    """None for a photo that is corrected by itself."""
+    warning: str | None = None
+    """Of the choice of its shoot."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         `expected_error_px` (the mean end-point error that the model expects of its prediction, in
         pixels of the photo), `jacobian` (of the applied warp over the frame, before a crop),
         `crop`, `resampled`, `warnings`, `model_hash`, `seconds`; and `left_alone`, the reason, if
-        the metadata mark a lens correction that was applied already.
+        the metadata mark a lens correction that was applied already; and `shoot`, if the photo has
+        one: its `name`, the number of `photos`, `own_lens_differs_px` (the mean distance between
+        the photo's own lens and the common one) and `disagrees` (the common one was not applied).
 
     Raises:
         WarpTrainError: the photo cannot be read, corrected as asked, or written. In all three cases
@@ -62,7 +64,9 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         raise WarpTrainError(f"{job.input}: {reason}")
     height, width = photo.pixels.shape[:2]
     corrected = None if settings.even_if_corrected else why_corrected(photo.metadata)
-    look = straightener.look(predictor_view(photo.pixels), leave_alone=corrected)
+    common = None if job.shoot is None or corrected is not None else job.shoot.lens
+    look = straightener.look(predictor_view(photo.pixels), leave_alone=corrected, common=common)
+    photo = replace(photo, warnings=(*_shoot_warnings(job, look), *photo.warnings))
     if corrected is None and (note := crop_note(photo.metadata)) is not None:
         photo = replace(photo, warnings=(note, *photo.warnings))
     record = {
@@ -76,11 +80,25 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         "warnings": list(photo.warnings),
         "model_hash": straightener.model_hash,
     }
+    if job.shoot is not None and look.from_common is not None:
+        record["shoot"] = {
+            "name": job.shoot.name,
+            "photos": job.shoot.photos,
+            "own_lens_differs_px": look.from_common,
+            "disagrees": look.disagrees,
+        }
     if corrected is not None:
         record["left_alone"] = corrected
     if job.output is not None:
         record |= _write(photo, job, job.output, look.chosen.warp, settings)
     return {**record, "seconds": round(time.perf_counter() - started, 3)}
+
+
+def _shoot_warnings(job: Job, look: Look) -> list[str]:
+    if job.shoot is not None and look.disagrees:
+        name, count = job.shoot.name, job.shoot.photos
+        return [f"contradicts the lens of its shoot ({name}, {count} photos); corrected by itself"]
+    return [job.warning] if job.warning else []
 
 
 def _check_output(job: Job, settings: Settings) -> None:

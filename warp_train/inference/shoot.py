@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from warp_train.geometry import apply_lens, half_diagonal, identity_grid
-from warp_train.models import HybridModel
 from warp_train.models.edge_weights import EquationWeights, WeighedEdges
 from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS
@@ -40,7 +39,11 @@ _OWN_VARIANCE = 0.3
 """`T`: variance of a photo's own deviation from the common lens, per mode."""
 _FREEDOM = 4.0
 """Degrees of freedom of Student's t."""
+FARTHEST = 11.3
+"""Squared Mahalanobis distance beyond which a photo was not taken through the lens of its shoot:
+one photo in a hundred that was is farther (χ² with three degrees of freedom)."""
 _LARGEST_STEP = 1.0  # of a mode
+_STEPS_TO_OWN = 4
 _LEAST_INFORMATION = 1e-3  # keeps the solution of a photo without edges finite
 _NODES = 17
 """Nodes a side at which the expected error is measured."""
@@ -59,11 +62,13 @@ class CommonLens(NamedTuple):
     """`[P]`: squared Mahalanobis distance of each photo's own solution from the common one, of
     about 3 in the mean for photos through this lens."""
 
+    @torch.no_grad()
     def params(self, head: ParametricHead, size: tuple[int, int]) -> Tensor:
         """`[8]` for a frame of `size` (height, width)."""
         radial = head.plumb_line.radial(self.modes[None])
         return head.bounded(head.raw(self.votes, radial, size))[0]
 
+    @torch.no_grad()
     def expected_error(self, head: ParametricHead, size: tuple[int, int]) -> float:
         """The mean end-point error that follows from `covariance`, in % of the half diagonal."""
         values, vectors = torch.linalg.eigh(self.covariance)
@@ -111,9 +116,51 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
     return CommonLens(state.modes, votes, covariance, state.distance)
 
 
-def information_of(model: HybridModel, photo: Observation) -> float:
+@torch.no_grad()
+def distance_of(head: ParametricHead, photo: Observation, common: CommonLens) -> float:
+    """The squared Mahalanobis distance of a photo's own solution from the common lens, as
+    `CommonLens.distance`, for a photo that need not be one of those that decided."""
+    plumb_line, weighed = head.plumb_line, photo.weighed
+    start = no_lens(weighed.hidden)
+    state = _first(weighed.hidden)._replace(
+        modes=common.modes, guess=start._replace(modes=common.modes[None])
+    )
+    for again in (False, True):
+        if again:
+            left = plumb_line.left_over(weighed.edges, state.guess)
+            weighed = plumb_line.edge_weights.again(weighed, left)
+        for wide in (*WIDENING[-_STEPS_TO_OWN:], 1.0):
+            state = _step(plumb_line, weighed, state, wide)._replace(modes=common.modes)
+    return float(state.distance[0])
+
+
+class Shoot:
+    """Collects the photos of one lens, and keeps those with the most information about it."""
+
+    def __init__(self, head: ParametricHead) -> None:
+        self.photos = 0
+        """Number of photos that were added."""
+        self._head = head
+        self._kept: list[tuple[float, int, Observation]] = []
+
+    def add(self, index: int, photo: Observation) -> None:
+        """Adds a photo. `index` orders the photos, whatever the order in which they come."""
+        self.photos += 1
+        self._kept.append((_information(self._head.plumb_line, photo), index, photo))
+        if len(self._kept) > MOST_PHOTOS:
+            self._kept.remove(min(self._kept, key=lambda kept: kept[:2]))
+
+    def solve(self) -> CommonLens | None:
+        """The common lens; None for less than two photos."""
+        if len(self._kept) < 2:
+            return None
+        ordered = sorted(self._kept, key=lambda kept: kept[1])
+        return common_lens(self._head, [photo for _, _, photo in ordered])
+
+
+@torch.no_grad()
+def _information(head: PlumbLineHead, photo: Observation) -> float:
     """How much a photo says about its lens: the log-determinant of its information at no lens."""
-    head = model.parametric_head.plumb_line
     found = head.equations(photo.weighed, no_lens(photo.weighed.hidden), WIDENING[0])
     floor = _LEAST_INFORMATION * torch.eye(RADIAL_TERMS)
     return float(torch.logdet(found.information[0] + floor))

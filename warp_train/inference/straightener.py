@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -9,10 +10,11 @@ from typing import Any, get_args
 import numpy as np
 
 from warp_train.geometry import percent_to_px
-from warp_train.inference.fallback import Mode, SafeWarp, choose_warp, unchanged
+from warp_train.inference.fallback import Mode, SafeWarp, between_px, choose_warp, unchanged
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.predictor import Predictor, load_predictor
+from warp_train.inference.predictor import Predictor, Sight, load_predictor
 from warp_train.inference.resample import resample
+from warp_train.inference.shoot import FARTHEST, CommonLens, Shoot, distance_of
 from warp_train.inference.view import View, choose_view
 from warp_train.photos.formats import Crop, Interpolation
 from warp_train.photos.pixels import LEAST_SIDE, Image, Pixels, predictor_view
@@ -28,6 +30,11 @@ class Look:
     width: int
     predicted: PhotoWarp
     chosen: SafeWarp
+    from_common: float | None = None
+    """For a photo with a common lens: the mean distance, in pixels, between its own lens and the
+    common one; None for others."""
+    disagrees: bool = False
+    """The photo was not taken through the common lens, and is corrected by its own."""
 
     @property
     def expected_error_px(self) -> float | None:
@@ -99,24 +106,53 @@ class Straightener:
         return self.predictor.model_hash
 
     def look(
-        self, photo: Image, *, lens_only: bool = False, leave_alone: str | None = None
+        self,
+        photo: Image,
+        *,
+        lens_only: bool = False,
+        leave_alone: str | None = None,
+        common: CommonLens | None = None,
     ) -> Look:
         """Predicts the warp of a photo and checks it, without resampling the photo.
 
         Args:
             photo: upright RGB uint8 [H, W, 3].
+            common: the lens that its shoot agrees on. It replaces the photo's own unless that
+                contradicts it.
             lens_only: leave out the residual, for programs that can apply a lens only.
             leave_alone: a reason to choose no warp, whatever the prediction.
         """
         height, width = photo.shape[:2]
-        predicted = self.predictor.predict(photo)
+        sight = self.predictor.see(photo)
+        predicted, apart, disagrees = sight.warp, None, False
+        if common is not None:
+            shared = self.shared_warp(sight, common)
+            apart = between_px(predicted, shared, height, width)
+            disagrees = distance_of(self.predictor.head, sight.observation, common) > FARTHEST
+            predicted = predicted if disagrees else shared
         if leave_alone is not None:
             chosen = unchanged(height, width, leave_alone)
         else:
             chosen = choose_warp(predicted, height, width, lens_only=lens_only)
         if lens_only:
             predicted = replace(predicted, residual=None)
-        return Look(height, width, predicted, chosen)
+        return Look(height, width, predicted, chosen, apart, disagrees)
+
+    def common_lens(self, photos: Iterable[Image]) -> CommonLens | None:
+        """The lens that photos agree on, upright RGB uint8 [H, W, 3] each; None for less than two.
+
+        At most `shoot.MOST_PHOTOS` of them decide, those that show most of their lens.
+        """
+        shoot = Shoot(self.predictor.head)
+        for index, photo in enumerate(photos):
+            shoot.add(index, self.predictor.see(photo).observation)
+        return shoot.solve()
+
+    def shared_warp(self, sight: Sight, common: CommonLens) -> PhotoWarp:
+        """The warp of a photo by a common lens."""
+        head, frame = self.predictor.head, sight.frame
+        error = common.expected_error(head, frame.size)
+        return PhotoWarp(frame.photo_lens(common.params(head, frame.size)), None, error)
 
     def straighten(
         self, rgb: Pixels, *, crop: Crop = "fill", interpolation: Interpolation = "bicubic"
@@ -134,10 +170,32 @@ class Straightener:
         Raises:
             ValueError: `rgb` is not such an array, an option is unknown, or no crop is possible.
         """
+        return self._straightened(rgb, crop, interpolation, None)
+
+    def straighten_shoot(
+        self,
+        photos: Sequence[Pixels],
+        *,
+        crop: Crop = "fill",
+        interpolation: Interpolation = "bicubic",
+    ) -> list[Straightened]:
+        """Straightens photos that were taken through one lens at one setting, uncropped.
+
+        They share one lens, which is found from all of them together. A photo that contradicts it
+        is straightened by itself.
+
+        Args and errors: as of `straighten`, for each photo.
+        """
+        common = self.common_lens(predictor_view(_checked(rgb)) for rgb in photos)
+        return [self._straightened(rgb, crop, interpolation, common) for rgb in photos]
+
+    def _straightened(
+        self, rgb: Pixels, crop: Crop, interpolation: Interpolation, common: CommonLens | None
+    ) -> Straightened:
         _check_option("crop", crop, get_args(Crop))
         _check_option("interpolation", interpolation, get_args(Interpolation))
         photo = _checked(rgb)
-        look = self.look(predictor_view(photo))
+        look = self.look(predictor_view(photo), common=common)
         chosen = look.chosen
         image = correct(photo, chosen.warp, crop, interpolation).pixels
         own = image.copy() if np.shares_memory(image, rgb) else image

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES, covering_zoom
 from warp_train.models.config import ParamBounds
-from warp_train.models.edge_weights import WeighedEdges
+from warp_train.models.edge_weights import EquationWeights, WeighedEdges
 from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS
 from warp_train.models.heads_plumbline import GATE_LR_SCALE, PlumbLineHead
@@ -30,6 +30,16 @@ class Observation(NamedTuple):
     """`[B, 8]`: raw parameters, from the locations' votes."""
     effective_votes: Tensor
     """`[B, 8]`: `(Σ πᵢ)² / Σ πᵢ²` (Kish, 1965): how many locations a mean rests on."""
+
+    def cpu(self) -> "Observation":
+        """The same on the CPU."""
+        edges, weights, hidden = self.weighed
+        weighed = WeighedEdges(
+            Edges(*(part.cpu() for part in edges)),
+            EquationWeights(*(part.cpu() for part in weights)),
+            hidden.cpu(),
+        )
+        return Observation(weighed, self.votes.cpu(), self.effective_votes.cpu())
 
 
 class ParametricHead(nn.Module):

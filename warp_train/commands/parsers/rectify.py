@@ -26,6 +26,7 @@ examples:
   warp-train rectify some/checkpoint photos/ --out corrected --crop max --interpolation lanczos
   warp-train rectify some/checkpoint raw.tif --out web --format jpeg --quality 90 --suffix _web
   warp-train rectify some/checkpoint phone/ --out corrected --format tiff --keep-times
+  warp-train rectify tiny scanned_negatives/ --out corrected --shoot folder
   warp-train rectify some/checkpoint photos/ --out numbers --params-only
 
 Reads JPEG, PNG, TIFF, WebP and BMP, and HEIC and AVIF after pip install 'warp_train[heic]'. HEIC
@@ -35,6 +36,14 @@ read, such as camera raws, are counted in the last line. An existing file is nev
 --overwrite. DIR/rectify.jsonl gets one line per photo: the lens, the correction that was applied
 and why, or the error. EXIF, colour profile, XMP and bit depth are kept; what a format cannot store
 is listed in the photo's line under "warnings".
+
+shoot:
+  auto    photos whose EXIF agrees in body, lens, focal length and crop share one lens, which all of
+          them decide together; the others are corrected one by one
+  exif    the same, with a warning for photos without camera or focal length in their EXIF
+  folder  all photos of a folder share one lens: for photos without EXIF
+  off     every photo by itself
+A photo that contradicts the lens of its shoot is named, and corrected by itself.
 
 crop:
   fill  zoom in about the centre until no area is blank; the size stays the same
@@ -54,6 +63,12 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="output folder, created if necessary"
+    )
+    parser.add_argument(
+        "--shoot",
+        choices=("auto", "exif", "folder", "off"),
+        default="auto",
+        help="which photos share one lens (default: %(default)s)",
     )
     _add_picture_options(parser)
     parser.add_argument(

@@ -12,10 +12,10 @@ from typing import Any
 from PIL import ExifTags
 from PIL import Image as Pillow
 
-from warp_train.export.lens_names import LensSpec, is_lens_name, lens_spec
-from warp_train.export.maker_lens import maker_lens
 from warp_train.photos.exif import EXIF_HEADER
 from warp_train.photos.files import read_metadata
+from warp_train.photos.lens_names import LensSpec, is_lens_name, lens_spec
+from warp_train.photos.maker_lens import maker_lens
 
 FULL_FRAME_DIAGONAL = math.hypot(36, 24)  # mm; the crop factor is relative to it
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit: inch, cm, mm, µm

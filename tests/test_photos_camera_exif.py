@@ -8,7 +8,7 @@ import pytest
 from export_helpers import Write, camera_tags, photo_with
 from PIL import ExifTags
 
-from warp_train.export.camera_exif import NoCamera, read_camera
+from warp_train.photos.camera_exif import NoCamera, read_camera
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 
-from warp_train.export.lens_names import LensSpec, lens_spec
+from warp_train.photos.lens_names import LensSpec, lens_spec
 
 _NIKON = b"Nikon\0\x02"
 _NIKON_HEADER = 10  # bytes before the TIFF structure of Nikon's notes

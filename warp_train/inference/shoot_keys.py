@@ -1,0 +1,121 @@
+"""Which photos were taken through one lens at one setting: their shoot. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from PIL import Image as Pillow
+
+from warp_train.photos.camera_exif import CameraExif, NoCamera, read_camera
+from warp_train.runtime.errors import WarpTrainError
+
+Grouping = Literal["auto", "exif", "folder", "off"]
+
+_SAME_FOCAL = 1.01
+_SAME_CROP_FACTOR = 1.06
+_SAME_ASPECT = 1.015  # small copies are rounded to pixels
+
+
+class Frame(NamedTuple):
+    """A photo, as far as its shoot depends on it."""
+
+    path: Path
+    height: int
+    """In pixels, as stored."""
+    width: int
+    camera: CameraExif | None
+    """None if the EXIF has no camera or no focal length."""
+
+    @property
+    def aspect(self) -> float:
+        """Long side over short side: portrait and landscape photos share a lens."""
+        long, short = max(self.height, self.width), min(self.height, self.width)
+        return (long - 1) / max(short - 1, 1)
+
+
+def read_frame(path: Path) -> Frame | None:
+    """The frame of a photo; None if it cannot be read, which is reported when it is corrected."""
+    try:
+        with Pillow.open(path) as opened:
+            width, height = opened.size
+    except Exception:  # decoders raise anything
+        return None
+    try:
+        camera = read_camera(path)
+    except (NoCamera, WarpTrainError, OSError):
+        camera = None
+    return Frame(path, height, width, camera)
+
+
+def name_of(shoot: Sequence[Frame], grouping: Grouping) -> str:
+    """What the photos of a shoot have in common, for people."""
+    first = shoot[0]
+    if grouping == "folder" or first.camera is None:
+        return first.path.parent.name or str(first.path.parent)
+    camera = first.camera
+    return f"{camera.camera}, {camera.lens or 'its lens'}, {camera.focal:g} mm"
+
+
+def shoots(frames: Iterable[Frame], grouping: Grouping) -> list[list[Frame]]:
+    """Groups of two or more photos that share a lens; the other photos are in none.
+
+    Photos share a lens if they have one aspect and
+
+    - by `folder`, are in one folder;
+    - by `auto` and `exif`, have the same body and lens, focal lengths within 1 %, the same digital
+      zoom, and crop factors within 6 % (cameras round these).
+    """
+    if grouping == "off":
+        return []
+    groups = [list(frames)]
+    if grouping == "folder":
+        groups = _split(groups, lambda frame: frame.path.parent)
+    else:
+        groups = [[frame for frame in groups[0] if frame.camera is not None]]
+        groups = _split(groups, _body_and_lens)
+        groups = _near(groups, lambda frame: _camera(frame).focal, _SAME_FOCAL)
+        groups = _near(groups, lambda frame: _camera(frame).crop_factor or 1.0, _SAME_CROP_FACTOR)
+    groups = _near(groups, lambda frame: frame.aspect, _SAME_ASPECT)
+    return [group for group in groups if len(group) > 1]
+
+
+def _camera(frame: Frame) -> CameraExif:
+    assert frame.camera is not None
+    return frame.camera
+
+
+def _body_and_lens(frame: Frame) -> Hashable:
+    camera = _camera(frame)
+    return (
+        *(camera.maker, camera.camera, camera.lens_maker, camera.lens, camera.lens_spec),
+        *(round(camera.digital_zoom, 2), camera.crop_factor is None),
+    )
+
+
+def _split(groups: list[list[Frame]], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
+    """The groups, split by a key."""
+    parts: list[list[Frame]] = []
+    for group in groups:
+        by_key: dict[Hashable, list[Frame]] = defaultdict(list)
+        for frame in group:
+            by_key[key(frame)].append(frame)
+        parts += by_key.values()
+    return parts
+
+
+def _near(
+    groups: list[list[Frame]], key: Callable[[Frame], float], ratio: float
+) -> list[list[Frame]]:
+    """The groups, split where a number exceeds the least of its part by more than `ratio`."""
+    parts: list[list[Frame]] = []
+    for group in groups:
+        least = 0.0
+        for frame in sorted(group, key=key):
+            if not least or key(frame) > ratio * least:
+                least = key(frame)
+                parts.append([])
+            parts[-1].append(frame)
+    return parts
