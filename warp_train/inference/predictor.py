@@ -26,6 +26,7 @@ from warp_train.geometry import rescale_params
 from warp_train.inference.photo_warp import PhotoWarp
 from warp_train.models import HybridModel, from_pretrained
 from warp_train.models.heads_parametric import Observation, ParametricHead
+from warp_train.models.hybrid_model import Prediction
 from warp_train.photos.pixels import Image, as_image
 from warp_train.runtime.errors import WarpTrainError
 
@@ -80,33 +81,38 @@ class Predictor:
         head = self.model.parametric_head
         return head if self.device.type == "cpu" else copy.deepcopy(head).cpu()
 
-    def predict(self, photo: Image) -> PhotoWarp:
-        """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size."""
-        return self.see(photo).warp
-
     @torch.inference_mode()
-    def see(self, photo: Image) -> Sight:
-        """The prediction for an upright photo, RGB uint8 [H, W, 3], and what it shows of its lens.
+    def predict(self, photo: Image) -> PhotoWarp:
+        """The warp that straightens an upright photo, RGB uint8 [H, W, 3], of any size.
 
         The small copy has the orientation of the training frames, the photo's aspect, and the area
         of `size`.
         """
+        image, frame = self._small_copy(photo)
+        return self._warp(self.model(image), frame)
+
+    @torch.inference_mode()
+    def see(self, photo: Image) -> Sight:
+        """The prediction for a photo, and what it shows of its lens."""
+        image, frame = self._small_copy(photo)
+        prediction, seen = self.model.look(image)
+        return Sight(self._warp(prediction, frame), seen.cpu(), frame)
+
+    def _small_copy(self, photo: Image) -> tuple[Tensor, Frame]:
         across = is_across(photo.shape, self.size)
         shape = photo.shape[1::-1] if across else photo.shape[:2]
         frame = Frame((shape[0], shape[1]), _network_size(shape, self.size), across)
         halved = _halved(photo, least=2 * max(self.size))
         small = fit_image(turn_image(halved) if across else halved, frame.size)
-        prediction, seen = self.model.look(to_tensor(small).to(self.device)[None])
-        seen = seen.cpu()
-        flow = prediction["residual_flow"][0].float().cpu() if self.model.residual_enabled else None
-        if across and flow is not None:
-            flow = _turn_flow_back(flow)
-        warp = PhotoWarp(
-            frame.photo_lens(prediction["params"][0]),
-            None if flow is None else _in_grid_units(flow),
-            float(prediction["uncertainty"][0]) * self.model.uncertainty_factor,
-        )
-        return Sight(warp, seen, frame)
+        return to_tensor(small).to(self.device)[None], frame
+
+    def _warp(self, prediction: Prediction, frame: Frame) -> PhotoWarp:
+        residual = None
+        if self.model.residual_enabled:
+            flow = prediction["residual_flow"][0].float().cpu()
+            residual = _in_grid_units(_turn_flow_back(flow) if frame.across else flow)
+        error = float(prediction["uncertainty"][0]) * self.model.uncertainty_factor
+        return PhotoWarp(frame.photo_lens(prediction["params"][0]), residual, error)
 
 
 def load_predictor(model: str | Path, device: str = "auto") -> Predictor:

@@ -7,7 +7,7 @@ deviation of its own from the common lens, drawn from `N(0, T)`, which is elimin
 information `I` becomes `(I⁻¹ + T)⁻¹`, and no photo counts for more than `T⁻¹` (random effects:
 R. DerSimonian and N. Laird, "Meta-analysis in clinical trials", 1986). A photo whose solution is
 far from the others' has little weight (Student's t instead of a Gaussian: K. Lange et al., "Robust
-statistical modeling using the t distribution", 1989).
+statistical modeling using the t distribution", 1989), and none in the end if it contradicts them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FARTHEST = 11.3
 """Squared Mahalanobis distance beyond which a photo was not taken through the lens of its shoot:
 one photo in a hundred that was is farther (χ² with three degrees of freedom)."""
 _LARGEST_STEP = 1.0  # of a mode
-_STEPS_TO_OWN = 4
+_LAST_STEPS = 3  # without the photos that contradict the others
 _LEAST_INFORMATION = 1e-3  # keeps the solution of a photo without edges finite
 _NODES = 17
 """Nodes a side at which the expected error is measured."""
@@ -110,7 +110,12 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
     state = _converge(plumb_line, weighed, state, WIDENING)
     left = plumb_line.left_over(weighed.edges, state.guess)
     weighed = plumb_line.edge_weights.again(weighed, left)
-    state = _converge(plumb_line, weighed, state, (*WIDENING_AGAIN, 1.0))
+    state = _converge(plumb_line, weighed, state, WIDENING_AGAIN)
+    for _ in range(_LAST_STEPS):
+        agree = state.distance <= FARTHEST
+        if agree.any():
+            state = state._replace(weights=state.weights * agree)
+        state = _step(plumb_line, weighed, state, 1.0)
     votes = torch.cat([photo.votes for photo in photos]).mean(0, keepdim=True)
     covariance = torch.linalg.inv(state.information)
     return CommonLens(state.modes, votes, covariance, state.distance)
@@ -120,18 +125,13 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
 def distance_of(head: ParametricHead, photo: Observation, common: CommonLens) -> float:
     """The squared Mahalanobis distance of a photo's own solution from the common lens, as
     `CommonLens.distance`, for a photo that need not be one of those that decided."""
-    plumb_line, weighed = head.plumb_line, photo.weighed
-    start = no_lens(weighed.hidden)
-    state = _first(weighed.hidden)._replace(
-        modes=common.modes, guess=start._replace(modes=common.modes[None])
-    )
-    for again in (False, True):
-        if again:
-            left = plumb_line.left_over(weighed.edges, state.guess)
-            weighed = plumb_line.edge_weights.again(weighed, left)
-        for wide in (*WIDENING[-_STEPS_TO_OWN:], 1.0):
-            state = _step(plumb_line, weighed, state, wide)._replace(modes=common.modes)
-    return float(state.distance[0])
+    weighed, guess = head.plumb_line.converged(photo.weighed)
+    equations = head.plumb_line.equations(weighed, guess, 1.0)
+    own, eye = equations.information, torch.eye(RADIAL_TERMS)
+    floor = _LEAST_INFORMATION * eye
+    apart = guess.modes + torch.linalg.solve(own + floor, equations.pull) - common.modes
+    information = torch.linalg.inv(eye + _OWN_VARIANCE * own) @ own
+    return float((apart * _times(information, apart)).sum())
 
 
 class Shoot:

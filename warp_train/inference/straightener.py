@@ -123,13 +123,15 @@ class Straightener:
             leave_alone: a reason to choose no warp, whatever the prediction.
         """
         height, width = photo.shape[:2]
-        sight = self.predictor.see(photo)
-        predicted, apart, disagrees = sight.warp, None, False
-        if common is not None:
+        apart, disagrees = None, False
+        if common is None:
+            predicted = self.predictor.predict(photo)
+        else:
+            sight = self.predictor.see(photo)
             shared = self.shared_warp(sight, common)
-            apart = between_px(predicted, shared, height, width)
+            apart = between_px(sight.warp, shared, height, width)
             disagrees = distance_of(self.predictor.head, sight.observation, common) > FARTHEST
-            predicted = predicted if disagrees else shared
+            predicted = sight.warp if disagrees else shared
         if leave_alone is not None:
             chosen = unchanged(height, width, leave_alone)
         else:

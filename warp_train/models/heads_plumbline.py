@@ -92,9 +92,7 @@ class PlumbLineHead(nn.Module):
 
         Gradients flow through the last step alone: that is the implicit gradient at the solution.
         """
-        guess = self.converge(weighed, no_lens(weighed.hidden), WIDENING)
-        weighed = self.edge_weights.again(weighed, self.left_over(weighed.edges, guess))
-        guess = self.converge(weighed, guess, WIDENING_AGAIN)
+        weighed, guess = self.converged(weighed)
         equations = self.equations(weighed, guess, 1.0)
         information, pull = self.with_prior(equations.information, equations.pull, guess.modes)
         step = solved(information, pull)
@@ -107,6 +105,12 @@ class PlumbLineHead(nn.Module):
             equations.misaligned,
             guess.pencils + _turn(equations.pencils, step),
         )
+
+    def converged(self, weighed: WeighedEdges) -> tuple[WeighedEdges, Guess]:
+        """The edges with their second weights, and the solution but for the last step."""
+        guess = self.converge(weighed, no_lens(weighed.hidden), WIDENING)
+        weighed = self.edge_weights.again(weighed, self.left_over(weighed.edges, guess))
+        return weighed, self.converge(weighed, guess, WIDENING_AGAIN)
 
     def radial(self, modes: Tensor) -> Tensor:
         """`k1, k2, k3`, `[B, 3]`, of a solution."""
