@@ -197,3 +197,19 @@ def test_neither_a_folder_nor_within_reach(monkeypatch: pytest.MonkeyPatch) -> N
     ) as caught:
         from_pretrained("some/model")
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_an_earlier_version_are_refused_with_the_way_to_new_ones(
+    tmp_path: Path,
+) -> None:
+    save_pretrained(HybridModel(), tmp_path)
+    path = tmp_path / "model.safetensors"
+    prefix = "parametric_head.plumb_line."
+    tensors = {
+        name.replace("edge_weights.", ""): value
+        for name, value in load_file(path).items()
+        if not name.startswith((f"{prefix}shrinkage.", f"{prefix}edge_weights.log_change"))
+    }
+    save_file({**tensors, f"{prefix}mixing": torch.zeros(3, 3)}, path)
+    with pytest.raises(WarpTrainError, match=r"earlier version; train them anew with the recipe"):
+        from_pretrained(tmp_path)

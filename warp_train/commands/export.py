@@ -15,10 +15,12 @@ from warp_train.export.lcp import LensProfile
 from warp_train.export.lenses import (
     FoundLens,
     camera_names,
+    common_lenses,
     find_lens,
     lcp_profiles,
     lensfun_entry,
     opencv_row,
+    shared_by_exif,
 )
 from warp_train.export.photo_lens import LeftOut
 from warp_train.inference.straightener import Straightener
@@ -34,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.to == "lcp":
         _check_one_lens(camera_names(photos, arguments.lens), arguments.out)
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
-    with Progress(len(photos), "photo") as progress:
+    looks = sum(map(len, shared_by_exif(photos)))
+    with Progress(looks + len(photos), "pass" if looks else "photo") as progress:
         results = _lenses(straightener, photos, progress)
         if arguments.to == "opencv":
             return _write_opencv(results, arguments.out, progress)
@@ -46,9 +49,10 @@ def _lenses(
     straightener: Straightener, photos: Sequence[Path], progress: Progress
 ) -> Iterator[FoundLens | BadSample]:
     """The lens of each photo, or the reason why it cannot be read, which is also printed."""
+    shared = common_lenses(straightener, photos, progress.advance)
     for path in photos:
         try:
-            found = find_lens(straightener, path)
+            found = find_lens(straightener, path, shared.get(path))
         except BadSample as bad:
             progress.error(f"{bad.path}: {bad.reason}")
             yield bad

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,13 @@ from warp_train.export.lcp import LcpExport, lens_profiles
 from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.opencv import opencv_lens
 from warp_train.export.photo_lens import LeftOut, PhotoLens
+from warp_train.inference.shoot import CommonLens
+from warp_train.inference.shoot_keys import read_frame, shoots
 from warp_train.inference.straightener import Look, Straightener
 from warp_train.photos.camera_exif import NoCamera, read_camera
 from warp_train.photos.corrected import panorama, why_corrected
 from warp_train.photos.files import read_metadata
+from warp_train.photos.pixels import Image
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,22 @@ class FoundLens:
 
     @property
     def refused(self) -> str | None:
-        """Why `params` are not the predicted lens; None if they are."""
+        """Why `params` are not the predicted lens, or not that of the other photos; None if they
+        are."""
+        if self.look.disagrees:
+            return "it contradicts the other photos of its lens"
         return "; ".join(self.look.chosen.refused) or None
 
 
-def find_lens(straightener: Straightener, path: Path) -> FoundLens:
+def find_lens(
+    straightener: Straightener, path: Path, common: CommonLens | None = None
+) -> FoundLens:
     """The lens that the model predicts for a photo, or a weaker one if that is not safe.
 
     A photo whose metadata mark a correction that was applied already has no lens to measure.
+
+    Args:
+        common: the lens that the photo shares with others, see `common_lenses`.
 
     Raises:
         BadSample: the photo cannot be read, or it is a panorama.
@@ -50,8 +61,41 @@ def find_lens(straightener: Straightener, path: Path) -> FoundLens:
     metadata = read_metadata(path)
     if (reason := panorama(metadata)) is not None:
         raise BadSample(path, reason)
-    look = straightener.look(pixels, lens_only=True, leave_alone=why_corrected(metadata))
+    corrected = why_corrected(metadata)
+    shared = common if corrected is None else None
+    look = straightener.look(pixels, lens_only=True, leave_alone=corrected, common=shared)
     return FoundLens(path, look)
+
+
+def common_lenses(
+    straightener: Straightener, paths: Iterable[Path], on_look: Callable[[], object]
+) -> dict[Path, CommonLens]:
+    """The lens of each photo that shares one with others by its EXIF.
+
+    Args:
+        on_look: called after each look at such a photo.
+    """
+    shared: dict[Path, CommonLens] = {}
+    for group in shared_by_exif(paths):
+        lens = straightener.common_lens(_measurable(group, on_look))
+        if lens is not None:
+            shared |= dict.fromkeys(group, lens)
+    return shared
+
+
+def shared_by_exif(paths: Iterable[Path]) -> list[list[Path]]:
+    """The photos that share a lens, see `shoot_keys.shoots`."""
+    frames = [frame for path in paths if (frame := read_frame(path)) is not None]
+    return [[frame.path for frame in group] for group in shoots(frames, "auto")]
+
+
+def _measurable(paths: Iterable[Path], on_look: Callable[[], object]) -> Iterator[Image]:
+    for path in paths:
+        with suppress(BadSample):  # reported when its lens is measured
+            pixels, metadata = decode_image(path).pixels, read_metadata(path)
+            if panorama(metadata) is None and why_corrected(metadata) is None:
+                yield pixels
+        on_look()
 
 
 def opencv_row(found: FoundLens) -> dict[str, Any]:

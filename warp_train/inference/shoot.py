@@ -12,6 +12,7 @@ statistical modeling using the t distribution", 1989), and none in the end if it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,6 +44,10 @@ FARTHEST = 11.3
 """Squared Mahalanobis distance beyond which a photo was not taken through the lens of its shoot:
 one photo in a hundred that was is farther (χ² with three degrees of freedom)."""
 _LARGEST_STEP = 1.0  # of a mode
+_LEAST_SPREAD = 0.05
+_OWN_BEND = 0.15
+"""% of the half diagonal: the distortion that straight photos of the world have, which no number of
+photos averages out."""
 _LAST_STEPS = 3  # without the photos that contradict the others
 _LEAST_INFORMATION = 1e-3  # keeps the solution of a photo without edges finite
 _NODES = 17
@@ -70,7 +75,8 @@ class CommonLens(NamedTuple):
 
     @torch.no_grad()
     def expected_error(self, head: ParametricHead, size: tuple[int, int]) -> float:
-        """The mean end-point error that follows from `covariance`, in % of the half diagonal."""
+        """The mean end-point error to expect, in % of the half diagonal: what follows from
+        `covariance`, and what photos share."""
         values, vectors = torch.linalg.eigh(self.covariance)
         nudges = (values.clamp_min(0).sqrt() * vectors).mT
         nodes = identity_grid(_NODES, _NODES)
@@ -81,7 +87,7 @@ class CommonLens(NamedTuple):
         params = torch.cat((self.params(head, size)[None], ends))
         seen = apply_lens(nodes.expand(len(params), -1, -1, -1), params, *size) * half
         squared = (seen[1:] - seen[:1]).square().sum((0, -1))
-        return 100 * float(squared.sqrt().mean())
+        return math.hypot(100 * float(squared.sqrt().mean()), _OWN_BEND)
 
 
 class _State(NamedTuple):
@@ -117,7 +123,10 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
             state = state._replace(weights=state.weights * agree)
         state = _step(plumb_line, weighed, state, 1.0)
     votes = torch.cat([photo.votes for photo in photos]).mean(0, keepdim=True)
-    covariance = torch.linalg.inv(state.information)
+    # How far the photos are apart, against what `T` lets expect (Birge's ratio: R. Birge, "The
+    # calculation of errors by the method of least squares", 1932).
+    spread = (state.weights * state.distance).sum() / (RADIAL_TERMS * state.weights.sum())
+    covariance = torch.linalg.inv(state.information) * spread.clamp_min(_LEAST_SPREAD)
     return CommonLens(state.modes, votes, covariance, state.distance)
 
 

@@ -1,0 +1,168 @@
+"""`rectify`, `evaluate` and `export` where photos share a lens."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from export_helpers import camera_tags
+from lens_helpers import SIZE, as_if_trained, seen_through
+from PIL import Image as Pillow
+from test_shoot import LENS, drawing
+
+from warp_train import Straightener
+from warp_train.cli import main
+from warp_train.data.decoding import decode_image
+from warp_train.geometry import covering_zoom, invert_lens
+from warp_train.models import TrainedOn, save_pretrained
+
+OTHER = (0.25, -0.05, 0.0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that is sure of its lens, so that it is applied as it is."""
+    network = as_if_trained()
+    network.residual_enabled = False
+    network.trained_on = TrainedOn(stage="stage1_param_only", size=SIZE)
+    torch.nn.init.constant_(network.parametric_head.uncertainty.out.bias, -7.0)
+    folder = tmp_path_factory.mktemp("model")
+    save_pretrained(network, folder)
+    return folder
+
+
+def write(path: Path, lens: tuple[float, ...], seed: int, *, exif: bool = True) -> Path:
+    image = seen_through(lens, drawing(seed))[0].permute(1, 2, 0).mul(255).byte().numpy()
+    tags = Pillow.Exif()
+    if exif:
+        camera_tags(tags, LensModel="18-55mm VR")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(image).save(path, exif=tags, quality=97)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six photos through one lens, one through another, and one without EXIF."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(6):
+        write(folder / f"{seed}.jpg", LENS, seed)
+    write(folder / "other.jpg", OTHER, 50)
+    write(folder / "plain.jpg", LENS, 7, exif=False)
+    return folder
+
+
+def rectified(model: Path, photos: Path, out: Path, *more: str) -> dict[str, dict[str, object]]:
+    arguments = ["rectify", str(model), str(photos), "--out", str(out), "--workers", "1"]
+    assert main([*arguments, "--device", "cpu", *more]) == 0
+    lines = (out / "rectify.jsonl").read_text().splitlines()
+    return {Path(record["input"]).stem: record for record in map(json.loads, lines)}
+
+
+def radial(record: dict[str, object]) -> Sequence[float]:
+    params = record["params"]
+    assert isinstance(params, list)
+    return params[:3]
+
+
+def test_rectify_gives_the_photos_of_a_lens_one_lens(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = rectified(model, photos, tmp_path / "alone", "--shoot", "off")
+    capsys.readouterr()
+    found = rectified(model, photos, tmp_path / "auto")
+    assert "one lens for 7 photos: NIKON D7000, 18-55mm VR, 18 mm" in capsys.readouterr().err
+    first = radial(found["0"])
+    for seed in range(6):
+        record = found[str(seed)]
+        np.testing.assert_allclose(radial(record), first, atol=1e-6)
+        shoot = record["shoot"]
+        assert isinstance(shoot, dict)
+        assert (shoot["photos"], shoot["disagrees"]) == (7, False)
+        assert shoot["own_lens_differs_px"] > 0
+        assert record["warnings"] == []
+    assert all("shoot" not in record for record in alone.values())
+    # The one through another lens, and the one of an unknown camera, are corrected by themselves.
+    assert found["other"]["shoot"]["disagrees"] is True  # type: ignore[index]
+    (warning,) = found["other"]["warnings"]  # type: ignore[misc]
+    assert "contradicts the lens of its shoot (NIKON D7000" in warning
+    assert "shoot" not in found["plain"]
+    for name in ("other", "plain"):
+        np.testing.assert_allclose(radial(found[name]), radial(alone[name]), atol=1e-9)
+    # Nearer to the truth than the photos are alone.
+    errors = [np.abs(np.sum(radial(record)) - sum(LENS)) for record in alone.values()]
+    assert np.abs(np.sum(first) - sum(LENS)) < 0.5 * np.mean(errors)
+
+
+def test_rectify_by_folder_and_by_exif(model: Path, photos: Path, tmp_path: Path) -> None:
+    folder = rectified(model, photos, tmp_path / "folder", "--shoot", "folder", "--params-only")
+    assert folder["plain"]["shoot"]["photos"] == 8  # type: ignore[index]
+    exif = rectified(model, photos, tmp_path / "exif", "--shoot", "exif", "--params-only")
+    assert exif["plain"]["warnings"] == [
+        "its EXIF has no camera or no focal length; corrected by itself"
+    ]
+
+
+def test_straighten_shoot_is_rectify(model: Path, photos: Path, tmp_path: Path) -> None:
+    paths = sorted(photos.glob("[0-5].jpg"))
+    found = rectified(model, photos, tmp_path, "--shoot", "auto", "--format", "png")
+    rgb = [decode_image(path).pixels for path in [*paths, photos / "other.jpg"]]
+    results = Straightener.from_pretrained(model, "cpu").straighten_shoot(rgb)
+    for path, result in zip(paths, results, strict=False):
+        record = found[path.stem]
+        np.testing.assert_allclose(result.params, record["params"], atol=1e-6)  # type: ignore[arg-type]
+        written = cv2.imread(str(record["output"]))[..., ::-1]
+        assert np.abs(written.astype(int) - result.image).max() <= 1
+
+
+def test_evaluate_has_a_row_for_the_lens_of_a_shoot(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoom = covering_zoom(torch.tensor([LENS]), *SIZE).item()
+    rows = ["input,target,shoot,k1,k2,k3,p1,p2,dcx,dcy,s"]
+    numbers = ",".join(map(str, (*LENS, 0, 0, 0, 0, zoom)))
+    rows += [f"{photos / str(n)}.jpg,{photos / str(n)}.jpg,s,{numbers}" for n in range(6)]
+    rows += [f"{photos / 'plain.jpg'},{photos / 'plain.jpg'},,{numbers}"]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    arguments = ["evaluate", str(model), "--data", str(tmp_path / "pairs.csv"), "--workers", "0"]
+    assert main([*arguments, "--device", "cpu", "--json", str(tmp_path / "out.json")]) == 0
+    assert "one lens" in capsys.readouterr().out
+    found = json.loads((tmp_path / "out.json").read_text())
+    row = found["one_lens"]
+    assert row["photos"] == 6
+    of_shoot = [image for image in found["images"] if image.get("shoot") == "s"]
+    alone = np.mean([image["model"]["epe_px"] for image in of_shoot])
+    assert row["epe_px"] < alone
+    straightener = Straightener.from_pretrained(model, "cpu")
+    common = straightener.common_lens(decode_image(photos / f"{n}.jpg").pixels for n in range(6))
+    assert common is not None
+    # The distance between the lens that was found and the true one, by OpenCV's own inverse.
+    head = straightener.predictor.head
+    params = torch.stack((common.params(head, SIZE), torch.tensor([*LENS, 0, 0, 0, 0, zoom])))
+    nodes = torch.stack(
+        torch.meshgrid(
+            torch.linspace(-1, 1, SIZE[1]), torch.linspace(-1, 1, SIZE[0]), indexing="xy"
+        ),
+        -1,
+    )
+    there = invert_lens(nodes.expand(2, -1, -1, -1), params, *SIZE)
+    half = torch.tensor([(SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2])
+    apart = ((there[0] - there[1]) * half).norm(dim=-1).mean().item()
+    assert row["epe_px"] == pytest.approx(apart, rel=0.3)
+    assert all("shoot" not in image for image in found["images"][6:])
+
+
+def test_export_measures_the_photos_of_a_lens_together(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "lenses.jsonl"
+    paths = [str(photos / f"{name}.jpg") for name in (*range(6), "plain")]
+    arguments = ["export", str(model), *paths, "--to", "opencv", "--out", str(out)]
+    assert main([*arguments, "--device", "cpu"]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    for row in rows[1:6]:
+        np.testing.assert_allclose(row["params"][:3], rows[0]["params"][:3], atol=1e-6)
+    assert np.abs(np.subtract(rows[6]["params"], rows[0]["params"])[:3]).max() > 1e-4
