@@ -8,7 +8,7 @@ from warp_train.commands.files import write_result
 from warp_train.data.decoding import BadSample
 from warp_train.data.sources.files import list_images
 from warp_train.evaluation.boards_table import boards_json, straightness_table
-from warp_train.evaluation.straightness import calibrated, measure
+from warp_train.evaluation.straightness import calibrated, measure, with_one_lens
 from warp_train.inference.straightener import Straightener
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.json_text import to_json
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     progress.close()
     if not boards:
         raise WarpTrainError(f"{arguments.photos}: no board was found in {len(paths)} photos")
-    boards = calibrated(boards)
+    boards = calibrated(with_one_lens(boards, straightener))
     print(straightness_table(boards, len(paths)), flush=True)
     if arguments.json is not None:
         content = to_json(boards_json(boards, straightener.model_hash), indent=2)

@@ -19,6 +19,7 @@ class BoardFigures(TypedDict):
     photo: str
     as_it_is: float
     model: float
+    one_lens: float | None
     calibration: float | None
 
 
@@ -39,6 +40,7 @@ def straightness_table(boards: Sequence[Board], photos: int) -> str:
     deviations = {
         "as it is": [board.as_it_is for board in boards],
         "model": [board.model for board in boards],
+        "one lens": [b.one_lens for b in boards if b.one_lens is not None],
         "calibration": [b.calibration for b in boards if b.calibration is not None],
     }
     title = f"boards in {len(boards)} of {photos} photos; off straight, in ‰ of their diagonal"
@@ -54,6 +56,7 @@ def boards_json(boards: Sequence[Board], model_hash: str) -> BoardsReport:
                 "photo": str(board.photo),
                 "as_it_is": board.as_it_is,
                 "model": board.model,
+                "one_lens": board.one_lens,
                 "calibration": board.calibration,
             }
             for board in boards

@@ -48,9 +48,10 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The totals, then the photos one by one."""
-        tiers = {"tiers": self.tiers} if self.tiers else {}
+        by_tier = {name: _with_shoots_only(totals) for name, totals in self.tiers.items()}
+        tiers = {"tiers": by_tier} if by_tier else {}
         return {
-            **self.totals,
+            **_with_shoots_only(self.totals),
             **tiers,
             "images": [_image_json(photo) for photo in self.photos],
             "model_hash": self.model_hash,
@@ -217,6 +218,11 @@ def _by_tier(photos: Sequence[PhotoResult]) -> dict[str, Totals]:
         if tier is not None:
             tiers.setdefault(tier, []).append(photo)
     return {tier: total(tiers[tier]) for tier in sorted(tiers)}
+
+
+def _with_shoots_only(totals: Totals) -> dict[str, Any]:
+    """The totals, without the row of a shoot's lens where no photo has a shoot."""
+    return {k: v for k, v in totals.items() if k != "one_lens" or v is not None}
 
 
 def _image_json(photo: PhotoResult) -> dict[str, Any]:

@@ -90,7 +90,8 @@ class PhotoResult:
     size: tuple[int, int]
     """(height, width) of the photo."""
     rows: dict[RowName, Figures | None]
-    """None: there is no fixed warp, no shoot, or the exact warp is unknown."""
+    """None: there is no fixed warp, or the exact one is unknown. `one_lens` is only there for a
+    photo with a shoot."""
     straight: StraightFigures | None = None
     """The target as a photo of its own; None if it was not shown to the model."""
 
@@ -157,7 +158,7 @@ def measure(task: Task, photo: Image, target: Image, fixed_warp: Array | None) -
         "identity": _lens(np.array(IDENTITY_PARAMS)),
         "fixed_warp": None if fixed_warp is None else _lens(fixed_warp),
         "model": task.warp,
-        "one_lens": None if task.one_lens is None else task.one_lens.warp,
+        **({} if task.one_lens is None else {"one_lens": task.one_lens.warp}),
         "ceiling": _lens(task.item.params) if known else None,
     }
     rows = {

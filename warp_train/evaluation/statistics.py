@@ -104,7 +104,7 @@ def total(photos: Sequence[PhotoResult]) -> Totals:
 
 def row_totals(photos: Sequence[PhotoResult], row: RowName) -> RowTotals | None:
     """Means of a row, its end-point error over the known ones; None if no photo has the row."""
-    have = [figures for photo in photos if (figures := photo.rows[row]) is not None]
+    have = [figures for photo in photos if (figures := photo.rows.get(row)) is not None]
     if not have:
         return None
     errors = [figures["epe_px"] for figures in have if figures["epe_px"] is not None]

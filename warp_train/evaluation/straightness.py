@@ -38,6 +38,8 @@ class Board:
     size: tuple[int, int]
     corners: Corners
     model: float
+    one_lens: float | None = None
+    """By the lens that all boards of this size agree on; None for the only one of its size."""
     calibration: float | None = None
     """None if there are too few boards of this size to calibrate a camera."""
 
@@ -97,6 +99,22 @@ def corrected(corners: Corners, warp: PhotoWarp, height: int, width: int) -> Cor
     seen = torch.from_numpy(corners) / half - 1
     moved: Corners = grid_to_pixels(warp.targets(seen, height, width), height, width).numpy()
     return moved
+
+
+def with_one_lens(boards: Sequence[Board], straightener: Straightener) -> list[Board]:
+    """The boards with `one_lens`: those of one size were seen by one camera."""
+    by_size = defaultdict(list)
+    for board in boards:
+        by_size[board.size].append(board)
+    found: dict[Path, float] = {}
+    for size, group in by_size.items():
+        common = straightener.common_lens(decode_image(board.photo).pixels for board in group)
+        if common is None:
+            continue
+        for board in group:
+            look = straightener.look(decode_image(board.photo).pixels, common=common)
+            found[board.photo] = deviation(corrected(board.corners, look.chosen.warp, *size))
+    return [replace(board, one_lens=found.get(board.photo)) for board in boards]
 
 
 def calibrated(boards: Sequence[Board]) -> list[Board]:

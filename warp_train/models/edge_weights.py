@@ -136,8 +136,8 @@ def edge_features(edges: Edges) -> Tensor:
     x, y = edges.position.unbind(-1)
     n_x, n_y = edges.normal.unbind(-1)
     distance, place = n_x * x + n_y * y, n_x * y - n_y * x
-    # Without a sign: barrel and pincushion distortion bend to opposite sides, and a network that saw
-    # more of one in training would take the other for curved things.
+    # Without a sign: barrel and pincushion distortion bend to opposite sides, and a network that
+    # saw more of one in training would take the other for curved things.
     bend = edges.curvature.abs()
     deviation = (edges.variance + _LEAST_VARIANCE[0]).sqrt()
     lies = (
