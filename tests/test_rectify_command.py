@@ -18,7 +18,7 @@ from rectify_helpers import PINCUSHION, save_lens_model
 
 from warp_train import cli
 from warp_train.inference import rectify as module
-from warp_train.inference.rectify import rectify
+from warp_train.inference.rectify import Plan, rectify
 from warp_train.inference.rectify_inputs import Job, Settings
 from warp_train.runtime.atomic_files import incoming_path
 from warp_train.runtime.worker_process import JobError
@@ -238,7 +238,7 @@ def test_what_a_killed_worker_left_is_removed(
         yield job, JobError(4321, "was killed by signal 9")
 
     monkeypatch.setattr(module, "run_jobs", killed)
-    [record] = rectify([job], "model", Settings(tmp_path))
+    [record] = rectify(Plan((job,), ()), "model", Settings(tmp_path))
     assert record["error"].endswith("a.jpg: the process that worked on it was killed by signal 9")
     assert list(tmp_path.iterdir()) == []
 
