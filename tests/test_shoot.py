@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from warp_train.geometry import build_parametric_grid, covering_zoom, end_point_error
 from warp_train.inference.shoot import FARTHEST, CommonLens, Shoot, common_lens, distance_of
 from warp_train.inference.shoot_keys import Frame, shoots
+from warp_train.inference.zooms import along_zoom
 from warp_train.models import HybridModel
 from warp_train.models.heads_parametric import Observation
 
@@ -158,8 +159,8 @@ FRAMES = (
 @pytest.mark.parametrize(
     ("grouping", "expected"),
     [
-        ("auto", [{"a/1", "a/2", "b/3", "a/4"}]),
-        ("exif", [{"a/1", "a/2", "b/3", "a/4"}]),
+        ("auto", [{"a/1", "a/2", "b/3", "a/4"}, {"a/5"}]),  # the same zoom at 28 mm
+        ("exif", [{"a/1", "a/2", "b/3", "a/4"}, {"a/5"}]),
         ("folder", [{"a/1", "a/2", "a/4", "a/5", "a/6", "a/8", "a/9", "a/10"}]),
         ("off", []),
     ],
@@ -167,3 +168,45 @@ FRAMES = (
 def test_photos_that_share_a_lens(grouping: str, expected: list[set[str]]) -> None:
     found = shoots(FRAMES, grouping)  # type: ignore[arg-type]
     assert [{str(frame.path) for frame in group} for group in found] == expected
+
+
+def at_focal(modes: Sequence[float], variance: float) -> CommonLens:
+    return CommonLens(
+        torch.tensor(modes, dtype=torch.float32),
+        torch.zeros(1, 8),
+        variance * torch.eye(3),
+        torch.zeros(1),
+    )
+
+
+def test_a_focal_length_with_few_photos_borrows_from_its_neighbours() -> None:
+    lenses = [at_focal((1, 0, 0), 0.01), at_focal((-1, 0.5, 0), 1.0), at_focal((0.6, 0, 0), 0.01)]
+    near = along_zoom(lenses, [16.0, 24.0, 35.0])
+    # Between its neighbours instead of far from them; the neighbours keep their own lens.
+    assert 0.5 < near[1].modes[0] < 0.9
+    assert near[1].covariance[0, 0] < 0.1
+    for before, after in ((lenses[0], near[0]), (lenses[2], near[2])):
+        torch.testing.assert_close(after.modes, before.modes, atol=0.05, rtol=0)
+    (alone,) = along_zoom(lenses[1:2], [24.0])
+    torch.testing.assert_close(alone.modes, lenses[1].modes, atol=0.05, rtol=0.05)
+    far = along_zoom(lenses[:2], [16.0, 400.0])
+    assert far[1].modes[0] < 0.1
+
+
+def test_borrowing_is_right_in_the_mean_and_as_sure_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    focals = np.array([16, 18, 21, 24, 28, 35, 50, 70.0])
+    variances = np.array([0.01, 0.5, 0.02, 0.5, 0.5, 0.01, 0.5, 0.02])
+    steps = np.sqrt(np.diff(np.log(focals), prepend=np.log(15))[:, None] * (0.2, 0.2, 0.4))
+    squares = []
+    for _ in range(300):
+        truth = rng.normal(0, 1, 3) + np.cumsum(steps * rng.normal(size=(8, 3)), 0)
+        seen = truth + np.sqrt(variances)[:, None] * rng.normal(size=(8, 3))
+        lenses = [at_focal(m.tolist(), v) for m, v in zip(seen, variances, strict=True)]
+        near = along_zoom(lenses, focals.tolist())
+        error = np.stack([lens.modes.numpy() for lens in near]) - truth
+        sure = np.stack([lens.covariance.diagonal().numpy() for lens in near])
+        squares.append((error**2, sure))
+    error, sure = (np.mean(part, 0) for part in zip(*squares, strict=True))
+    assert (error < 0.4 * variances[:, None])[[1, 3, 4]].all()
+    np.testing.assert_allclose(error, sure, rtol=0.3)

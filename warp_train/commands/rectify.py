@@ -44,8 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise WarpTrainError(f"--out {out}: {error.strerror}") from error
     shoots = plan_shoots(plan.jobs, arguments.shoot)
-    for name, photos in shoots.shoots:
-        say(f"one lens for {len(photos)} photos: {name}")
+    for shoot in shoots.shoots:
+        if len(shoot.photos) > 1:
+            say(f"one lens for {len(shoot.photos)} photos: {shoot.name}")
     report = RectifyReport(
         out / _JOURNAL_FILE,
         len(plan.jobs) + len(plan.refusals),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from warp_train.inference.rectify_inputs import Job, Record, Settings, ShootLens, failure
-from warp_train.inference.shoot_keys import Frame, Grouping, name_of, read_frame, shoots
+from warp_train.inference.shoot_keys import Frame, Grouping, name_of, read_frame, shoots, zoom_of
 from warp_train.runtime.atomic_files import incoming_path
 from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
 
 if TYPE_CHECKING:  # it imports torch
+    from warp_train.inference.shoot import CommonLens, Shoot
     from warp_train.inference.straightener import Straightener
     from warp_train.models.heads_parametric import Observation
 
@@ -24,17 +26,29 @@ _NO_CAMERA = "its EXIF has no camera or no focal length; corrected by itself"
 
 
 @dataclass(frozen=True)
+class PlannedShoot:
+    """Photos that share a lens."""
+
+    name: str
+    photos: tuple[int, ...]
+    """Their indices in `Plan.jobs`."""
+    zoom: Hashable = None
+    """The same for shoots through one zoom at different focal lengths; None: no other."""
+    focal: float = 1.0
+    """In mm."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is done to the photos of a call."""
 
     jobs: tuple[Job, ...]
-    shoots: tuple[tuple[str, tuple[int, ...]], ...]
-    """Of each shoot its name, and the indices of its photos in `jobs`."""
+    shoots: tuple[PlannedShoot, ...]
 
     @property
     def looks(self) -> int:
         """Photos that are looked at before any is corrected."""
-        return sum(len(indices) for _, indices in self.shoots)
+        return sum(len(shoot.photos) for shoot in self.shoots)
 
 
 def plan_shoots(jobs: Sequence[Job], grouping: Grouping) -> Plan:
@@ -44,13 +58,23 @@ def plan_shoots(jobs: Sequence[Job], grouping: Grouping) -> Plan:
     frames = [read_frame(job.input) for job in jobs]
     index = {job.input: number for number, job in enumerate(jobs)}
     groups: list[list[Frame]] = shoots([f for f in frames if f is not None], grouping)
-    found = tuple((name_of(g, grouping), tuple(sorted(index[f.path] for f in g))) for g in groups)
+    found = tuple(_planned(group, grouping, index) for group in groups)
     if grouping == "exif":
         jobs = [
             replace(job, warning=_NO_CAMERA) if frame is not None and frame.camera is None else job
             for job, frame in zip(jobs, frames, strict=True)
         ]
     return Plan(tuple(jobs), found)
+
+
+def _planned(group: list[Frame], grouping: Grouping, index: Mapping[Path, int]) -> PlannedShoot:
+    camera = group[0].camera
+    return PlannedShoot(
+        name_of(group, grouping),
+        tuple(sorted(index[frame.path] for frame in group)),
+        zoom_of(group, grouping),
+        1.0 if camera is None else camera.focal,
+    )
 
 
 def rectify(
@@ -98,19 +122,33 @@ def _shared_lenses(
     from warp_train.inference.shoot import Shoot
 
     head = load_predictor(model, "cpu").head
-    wanted = {plan.jobs[i]: (i, name) for name, indices in plan.shoots for i in indices}
-    found = {name: Shoot(head) for name, _ in plan.shoots}
+    wanted = {plan.jobs[i]: (i, shoot) for shoot in plan.shoots for i in shoot.photos}
+    found = {shoot: Shoot(head) for shoot in plan.shoots}
     with contextlib.closing(run_jobs(list(wanted), looking, workers)) as results:
         for job, seen in results:
             if seen is not None and not isinstance(seen, JobError):
-                index, name = wanted[job]
-                found[name].add(index, seen)
+                index, shoot = wanted[job]
+                found[shoot].add(index, seen)
             on_look()
-    for name, indices in plan.shoots:
-        lens = found[name].solve()
-        if lens is not None:
-            shared = ShootLens(name, found[name].photos, lens)
-            yield from ((index, shared) for index in indices)
+    for shoot, lens in _lenses(found):
+        shared = ShootLens(shoot.name, found[shoot].photos, lens)
+        yield from ((index, shared) for index in shoot.photos)
+
+
+def _lenses(found: Mapping[PlannedShoot, Shoot]) -> Iterator[tuple[PlannedShoot, CommonLens]]:
+    """The lens of each shoot, by what is known of its zoom at all focal lengths."""
+    from warp_train.inference.zooms import along_zoom
+
+    zooms: dict[Hashable, list[PlannedShoot]] = {}
+    for shoot in found:
+        zooms.setdefault(shoot if shoot.zoom is None else shoot.zoom, []).append(shoot)
+    for shoots_of_one in zooms.values():
+        least = 1 if len(shoots_of_one) > 1 else 2
+        solved = [(shoot, found[shoot].solve(least)) for shoot in shoots_of_one]
+        known = [(shoot, lens) for shoot, lens in solved if lens is not None]
+        if known:
+            near = along_zoom([lens for _, lens in known], [shoot.focal for shoot, _ in known])
+            yield from zip([shoot for shoot, _ in known], near, strict=True)
 
 
 def _look(job: Job, straightener: Straightener, settings: Settings) -> Observation | None:

@@ -159,9 +159,9 @@ class Shoot:
         if len(self._kept) > MOST_PHOTOS:
             self._kept.remove(min(self._kept, key=lambda kept: kept[:2]))
 
-    def solve(self) -> CommonLens | None:
-        """The common lens; None for less than two photos."""
-        if len(self._kept) < 2:
+    def solve(self, least: int = 2) -> CommonLens | None:
+        """The common lens; None for less than `least` photos."""
+        if len(self._kept) < least:
             return None
         ordered = sorted(self._kept, key=lambda kept: kept[1])
         return common_lens(self._head, [photo for _, _, photo in ordered])

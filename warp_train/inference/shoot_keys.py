@@ -59,8 +59,19 @@ def name_of(shoot: Sequence[Frame], grouping: Grouping) -> str:
     return f"{camera.camera}, {camera.lens or 'its lens'}, {camera.focal:g} mm"
 
 
+def zoom_of(shoot: Sequence[Frame], grouping: Grouping) -> Hashable:
+    """What shoots through one zoom at different focal lengths have in common; None: nothing."""
+    first = shoot[0]
+    if grouping == "folder" or first.camera is None or not first.camera.lens:
+        return None
+    crop = first.camera.crop_factor or 0.0
+    return _body_and_lens(first), round(crop, 1), round(first.aspect, 2)
+
+
 def shoots(frames: Iterable[Frame], grouping: Grouping) -> list[list[Frame]]:
-    """Groups of two or more photos that share a lens; the other photos are in none.
+    """Groups of photos that share a lens; the other photos are in none.
+
+    A group has two or more photos, or one whose zoom has such a group at another focal length.
 
     Photos share a lens if they have one aspect and
 
@@ -79,7 +90,8 @@ def shoots(frames: Iterable[Frame], grouping: Grouping) -> list[list[Frame]]:
         groups = _near(groups, lambda frame: _camera(frame).focal, _SAME_FOCAL)
         groups = _near(groups, lambda frame: _camera(frame).crop_factor or 1.0, _SAME_CROP_FACTOR)
     groups = _near(groups, lambda frame: frame.aspect, _SAME_ASPECT)
-    return [group for group in groups if len(group) > 1]
+    zooms = {zoom_of(group, grouping) for group in groups if len(group) > 1} - {None}
+    return [group for group in groups if len(group) > 1 or zoom_of(group, grouping) in zooms]
 
 
 def _camera(frame: Frame) -> CameraExif:
