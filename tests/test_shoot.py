@@ -190,7 +190,7 @@ def test_a_focal_length_with_few_photos_borrows_from_its_neighbours() -> None:
     (alone,) = along_zoom(lenses[1:2], [24.0])
     torch.testing.assert_close(alone.modes, lenses[1].modes, atol=0.05, rtol=0.05)
     far = along_zoom(lenses[:2], [16.0, 400.0])
-    assert far[1].modes[0] < 0.1
+    assert far[1].modes[0] < near[1].modes[0] - 0.3
 
 
 def test_borrowing_is_right_in_the_mean_and_as_sure_as_it_says() -> None:
