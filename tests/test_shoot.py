@@ -13,7 +13,15 @@ from lens_helpers import SIZE, as_if_trained, seen_through
 from numpy.typing import NDArray
 
 from warp_train.geometry import build_parametric_grid, covering_zoom, end_point_error
-from warp_train.inference.shoot import FARTHEST, CommonLens, Shoot, common_lens, distance_of
+from warp_train.inference.shoot import (
+    FARTHEST,
+    CommonLens,
+    Shoot,
+    common_lens,
+    distance_of,
+    packed,
+    unpacked,
+)
 from warp_train.inference.shoot_keys import Frame, shoots
 from warp_train.inference.zooms import along_zoom
 from warp_train.models import HybridModel
@@ -136,6 +144,17 @@ def test_photos_without_a_line_have_no_lens(model: HybridModel) -> None:
     assert found is not None
     params = found.params(model.parametric_head, SIZE)
     torch.testing.assert_close(params, torch.tensor([0.0] * 7 + [1.0]), atol=1e-3, rtol=0)
+
+
+def test_what_crosses_processes_is_plain_numbers(model: HybridModel) -> None:
+    # A tensor would be shared memory: an open file for each, until there are too many.
+    photos = [seen(model, LENS, seed)[0] for seed in range(2)]
+    arrays = [packed(photo) for photo in photos]
+    found = solve(model, photos)
+    assert all(type(part) is np.ndarray for part in (*arrays[0], *found.packed()))
+    again = solve(model, [unpacked(part) for part in arrays])
+    assert torch.equal(again.modes, found.modes)
+    assert all(map(torch.equal, CommonLens.unpacked(found.packed()), found))
 
 
 def frame(name: str, height: int = 2000, width: int = 3000, **camera: object) -> Frame:

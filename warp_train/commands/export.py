@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_one_lens(camera_names(photos, arguments.lens), arguments.out)
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
     looks = sum(map(len, shared_by_exif(photos)))
-    with Progress(looks + len(photos), "pass" if looks else "photo") as progress:
+    with Progress(looks + len(photos), "look" if looks else "photo") as progress:
         results = _lenses(straightener, photos, progress)
         if arguments.to == "opencv":
             return _write_opencv(results, arguments.out, progress)

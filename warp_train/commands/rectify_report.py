@@ -31,7 +31,7 @@ class RectifyReport:
         self._done: Counter[str] = Counter()
         self._modes: Counter[str] = Counter()
         self._warnings = _Warnings()
-        self._progress = Progress(looks + total, "pass" if looks else "photo")
+        self._progress = Progress(looks + total, "look" if looks else "photo")
 
     @property
     def failed(self) -> bool:

@@ -16,9 +16,8 @@ from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
 
 if TYPE_CHECKING:  # it imports torch
-    from warp_train.inference.shoot import CommonLens, Shoot
+    from warp_train.inference.shoot import Arrays, CommonLens, Shoot
     from warp_train.inference.straightener import Straightener
-    from warp_train.models.heads_parametric import Observation
 
 Result = TypeVar("Result")
 
@@ -112,14 +111,14 @@ def rectify(
 
 def _shared_lenses(
     plan: Plan,
-    looking: Callable[[], Callable[[Job], Observation | None]],
+    looking: Callable[[], Callable[[Job], Arrays | None]],
     model: str,
     workers: int,
     on_look: Callable[[], object],
 ) -> Iterable[tuple[int, ShootLens]]:
     """The lens of each photo that shares one."""
     from warp_train.inference.predictor import load_predictor
-    from warp_train.inference.shoot import Shoot
+    from warp_train.inference.shoot import Shoot, unpacked
 
     head = load_predictor(model, "cpu").head
     wanted = {plan.jobs[i]: (i, shoot) for shoot in plan.shoots for i in shoot.photos}
@@ -128,10 +127,10 @@ def _shared_lenses(
         for job, seen in results:
             if seen is not None and not isinstance(seen, JobError):
                 index, shoot = wanted[job]
-                found[shoot].add(index, seen)
+                found[shoot].add(index, unpacked(seen))
             on_look()
     for shoot, lens in _lenses(found):
-        shared = ShootLens(shoot.name, found[shoot].photos, lens)
+        shared = ShootLens(shoot.name, found[shoot].photos, lens.packed())
         yield from ((index, shared) for index in shoot.photos)
 
 
@@ -151,8 +150,9 @@ def _lenses(found: Mapping[PlannedShoot, Shoot]) -> Iterator[tuple[PlannedShoot,
             yield from zip([shoot for shoot, _ in known], near, strict=True)
 
 
-def _look(job: Job, straightener: Straightener, settings: Settings) -> Observation | None:
-    """What a photo shows of its lens; None if that does not count, or the photo cannot be read."""
+def _look(job: Job, straightener: Straightener, settings: Settings) -> Arrays | None:
+    """What a photo shows of its lens, packed; None if that does not count, or it cannot be read."""
+    from warp_train.inference.shoot import packed
     from warp_train.photos.corrected import panorama, why_corrected
     from warp_train.photos.files import read_photo
     from warp_train.photos.pixels import predictor_view
@@ -163,7 +163,7 @@ def _look(job: Job, straightener: Straightener, settings: Settings) -> Observati
             return None
         if not settings.even_if_corrected and why_corrected(photo.metadata) is not None:
             return None
-        return straightener.predictor.see(predictor_view(photo.pixels)).observation
+        return packed(straightener.predictor.see(predictor_view(photo.pixels)).observation)
     except Exception:  # reported when it is corrected
         return None
 

@@ -8,10 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:  # it imports torch
-    from warp_train.inference.shoot import CommonLens
+from typing import Any
 
 from warp_train.photos.folders import is_skipped_folder
 from warp_train.photos.formats import (
@@ -36,7 +33,8 @@ class ShootLens:
 
     name: str
     photos: int
-    lens: CommonLens
+    lens: tuple[Any, ...]
+    """`CommonLens.packed`."""
 
 
 @dataclass(frozen=True)

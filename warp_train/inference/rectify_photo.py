@@ -13,6 +13,7 @@ from warp_train.geometry import jacobian_stats
 from warp_train.inference.photo_change import photo_change
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.inference.rectify_inputs import Job, Record, Settings, failure
+from warp_train.inference.shoot import CommonLens
 from warp_train.inference.straightener import Look, Straightener, correct
 from warp_train.inference.view import View
 from warp_train.photos.corrected import crop_note, panorama, why_corrected
@@ -64,7 +65,8 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         raise WarpTrainError(f"{job.input}: {reason}")
     height, width = photo.pixels.shape[:2]
     corrected = None if settings.even_if_corrected else why_corrected(photo.metadata)
-    common = None if job.shoot is None or corrected is not None else job.shoot.lens
+    shared = None if corrected is not None else job.shoot
+    common = None if shared is None else CommonLens.unpacked(shared.lens)
     look = straightener.look(predictor_view(photo.pixels), leave_alone=corrected, common=common)
     photo = replace(photo, warnings=(*_shoot_warnings(job, look), *photo.warnings))
     if corrected is None and (note := crop_note(photo.metadata)) is not None:

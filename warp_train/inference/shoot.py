@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from warp_train.geometry import apply_lens, half_diagonal, identity_grid
@@ -33,6 +34,8 @@ from warp_train.models.heads_plumbline import (
     no_lens,
     stepped,
 )
+
+Arrays = tuple[NDArray[Any], ...]
 
 MOST_PHOTOS = 64
 """Photos that decide on a common lens: those with the most information about it."""
@@ -88,6 +91,32 @@ class CommonLens(NamedTuple):
         seen = apply_lens(nodes.expand(len(params), -1, -1, -1), params, *size) * half
         squared = (seen[1:] - seen[:1]).square().sum((0, -1))
         return math.hypot(100 * float(squared.sqrt().mean()), _OWN_BEND)
+
+    def packed(self) -> Arrays:
+        """By value, for another process; see `packed`."""
+        return tuple(part.numpy() for part in self)
+
+    @classmethod
+    def unpacked(cls, arrays: Arrays) -> CommonLens:
+        """The inverse of `packed`."""
+        return cls(*map(torch.from_numpy, arrays))
+
+
+def packed(photo: Observation) -> Arrays:
+    """An observation on the CPU by value, for another process.
+
+    Tensors would be shared instead, which takes an open file for each.
+    """
+    edges, weights, hidden = photo.weighed
+    tensors = (*edges, *weights, hidden, photo.votes, photo.effective_votes)
+    return tuple(part.numpy() for part in tensors)
+
+
+def unpacked(arrays: Arrays) -> Observation:
+    """The inverse of `packed`."""
+    *edges, bend, direction, hidden, votes, effective = map(torch.from_numpy, arrays)
+    weighed = WeighedEdges(Edges(*edges), EquationWeights(bend, direction), hidden)
+    return Observation(weighed, votes, effective)
 
 
 class _State(NamedTuple):
