@@ -35,7 +35,7 @@ _LEAST_SIDE = 32
 
 
 @dataclass(frozen=True)
-class Frame:
+class SmallCopy:
     """The small copy of a photo that the network looks at."""
 
     shape: tuple[int, int]
@@ -58,7 +58,7 @@ class Sight(NamedTuple):
     """The prediction for this photo by itself."""
     observation: Observation
     """What it shows of its lens."""
-    frame: Frame
+    frame: SmallCopy
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,15 @@ class Predictor:
         prediction, seen = self.model.look(image)
         return Sight(self._warp(prediction, frame), seen.cpu(), frame)
 
-    def _small_copy(self, photo: Image) -> tuple[Tensor, Frame]:
+    def _small_copy(self, photo: Image) -> tuple[Tensor, SmallCopy]:
         across = is_across(photo.shape, self.size)
         shape = photo.shape[1::-1] if across else photo.shape[:2]
-        frame = Frame((shape[0], shape[1]), _network_size(shape, self.size), across)
+        frame = SmallCopy((shape[0], shape[1]), _network_size(shape, self.size), across)
         halved = _halved(photo, least=2 * max(self.size))
         small = fit_image(turn_image(halved) if across else halved, frame.size)
         return to_tensor(small).to(self.device)[None], frame
 
-    def _warp(self, prediction: Prediction, frame: Frame) -> PhotoWarp:
+    def _warp(self, prediction: Prediction, frame: SmallCopy) -> PhotoWarp:
         residual = None
         if self.model.residual_enabled:
             flow = prediction["residual_flow"][0].float().cpu()

@@ -134,8 +134,8 @@ def read_weights(
     found = tensor_shapes(path)
     if _EARLIER in found and _EARLIER not in wanted:
         raise WarpTrainError(
-            f"{path}: the weights of another network, that of an earlier version; train them anew "
-            "with the recipe.yaml of their run"
+            f"{path}: written by an earlier version, whose network was different; train again with "
+            "the recipe.yaml of the run"
         )
     for name in (*wanted, *found):
         if wanted.get(name) != found.get(name):
