@@ -211,7 +211,5 @@ def test_weights_of_an_earlier_version_are_refused_with_the_way_to_new_ones(
         if not name.startswith((f"{prefix}shrinkage.", f"{prefix}edge_weights.log_change"))
     }
     save_file({**tensors, f"{prefix}mixing": torch.zeros(3, 3)}, path)
-    with pytest.raises(
-        WarpTrainError, match=r"an earlier version, whose network .* train again"
-    ):
+    with pytest.raises(WarpTrainError, match=r"an earlier version, whose network .* train again"):
         from_pretrained(tmp_path)
