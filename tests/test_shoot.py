@@ -194,7 +194,6 @@ def at_focal(modes: Sequence[float], variance: float) -> CommonLens:
         torch.tensor(modes, dtype=torch.float32),
         torch.zeros(1, 8),
         variance * torch.eye(3),
-        torch.zeros(1),
     )
 
 

@@ -11,15 +11,10 @@ from typing import TypeVar
 from warp_train.export.agreement import agreeing
 from warp_train.export.lensfun_fit import radial_curve
 from warp_train.export.photo_lens import LeftOut, PhotoLens, without_refused
+from warp_train.inference.shoot_keys import SAME_ASPECT, SAME_CROP_FACTOR
 from warp_train.photos.camera_exif import CameraExif
 from warp_train.photos.lens_names import with_range
 
-SAME_CROP_FACTOR = 1.06
-"""Largest ratio of two crop factors of one frame.
-
-Cameras round the equivalent focal length to 1 mm, and the least crop mode is 1.2 times.
-"""
-_SAME_ASPECT = 0.015  # relative; small copies are rounded to pixels, and 3:2 and 4:3 differ by 0.12
 _DIGITAL_ZOOM = 1.005  # less is rounding
 
 Key = TypeVar("Key", bound=Hashable)
@@ -179,7 +174,7 @@ def _of_one_aspect(photos: Sequence[PhotoLens], left_out: list[LeftOut]) -> list
     commonest = max(shapes, key=lambda shape: shapes[shape])
 
     def reason(photo: PhotoLens) -> str | None:
-        if abs(photo.aspect / commonest - 1) <= _SAME_ASPECT:
+        if abs(photo.aspect / commonest - 1) <= SAME_ASPECT - 1:
             return None
         return (
             f"its aspect is {photo.aspect:.2f}:1, but most photos of its lens have "

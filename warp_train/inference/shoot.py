@@ -66,9 +66,6 @@ class CommonLens(NamedTuple):
     """`[1, 8]`: raw parameters beside those of the edges: the mean of the photos'."""
     covariance: Tensor
     """`[3, 3]` of `modes`."""
-    distance: Tensor
-    """`[P]`: squared Mahalanobis distance of each photo's own solution from the common one, of
-    about 3 in the mean for photos through this lens."""
 
     @torch.no_grad()
     def params(self, head: ParametricHead, size: tuple[int, int]) -> Tensor:
@@ -129,7 +126,8 @@ class _State(NamedTuple):
     information: Tensor
     """`[3, 3]`, the prior included."""
     distance: Tensor
-    """`[P]`, as in `CommonLens`."""
+    """`[P]`: squared Mahalanobis distance of each photo's own solution from the common one, of
+    about 3 in the mean for photos through this lens."""
 
 
 @torch.no_grad()
@@ -156,13 +154,13 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
     # calculation of errors by the method of least squares", 1932).
     spread = (state.weights * state.distance).sum() / (RADIAL_TERMS * state.weights.sum())
     covariance = torch.linalg.inv(state.information) * spread.clamp_min(_LEAST_SPREAD)
-    return CommonLens(state.modes, votes, covariance, state.distance)
+    return CommonLens(state.modes, votes, covariance)
 
 
 @torch.no_grad()
 def distance_of(head: ParametricHead, photo: Observation, common: CommonLens) -> float:
     """The squared Mahalanobis distance of a photo's own solution from the common lens, as
-    `CommonLens.distance`, for a photo that need not be one of those that decided."""
+    `_State.distance`, for a photo that need not be one of those that decided."""
     weighed, guess = head.plumb_line.converged(photo.weighed)
     equations = head.plumb_line.equations(weighed, guess, 1.0)
     own, eye = equations.information, torch.eye(RADIAL_TERMS)

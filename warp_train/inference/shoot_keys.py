@@ -15,8 +15,14 @@ from warp_train.runtime.errors import WarpTrainError
 Grouping = Literal["auto", "exif", "folder", "off"]
 
 _SAME_FOCAL = 1.01
-_SAME_CROP_FACTOR = 1.06
-_SAME_ASPECT = 1.015  # small copies are rounded to pixels
+SAME_CROP_FACTOR = 1.06
+"""Largest ratio of two crop factors of one frame.
+
+Cameras round the equivalent focal length to 1 mm, and the least crop mode is 1.2 times.
+"""
+SAME_ASPECT = 1.015
+"""Largest ratio of two aspects of one frame: small copies are rounded to pixels, and 3:2 and 4:3
+differ by 1.12."""
 
 
 class Frame(NamedTuple):
@@ -88,8 +94,8 @@ def shoots(frames: Iterable[Frame], grouping: Grouping) -> list[list[Frame]]:
         groups = [[frame for frame in groups[0] if frame.camera is not None]]
         groups = _split(groups, _body_and_lens)
         groups = _near(groups, lambda frame: _camera(frame).focal, _SAME_FOCAL)
-        groups = _near(groups, lambda frame: _camera(frame).crop_factor or 1.0, _SAME_CROP_FACTOR)
-    groups = _near(groups, lambda frame: frame.aspect, _SAME_ASPECT)
+        groups = _near(groups, lambda frame: _camera(frame).crop_factor or 1.0, SAME_CROP_FACTOR)
+    groups = _near(groups, lambda frame: frame.aspect, SAME_ASPECT)
     zooms = {zoom_of(group, grouping) for group in groups if len(group) > 1} - {None}
     return [group for group in groups if len(group) > 1 or zoom_of(group, grouping) in zooms]
 

@@ -34,7 +34,7 @@ def along_zoom(lenses: Sequence[CommonLens], focals: Sequence[float]) -> list[Co
     x = torch.tensor(focals, dtype=torch.float64).log()
     walk = -(x[:, None] - x).abs() / 2
     rates = torch.tensor(_PER_LOG_FOCAL, dtype=torch.float64)
-    modes, count = len(rates), len(lenses)
+    modes = len(rates)
     prior = torch.kron(walk, torch.diag(rates)) + torch.kron(
         torch.full_like(walk, _ANYWHERE), torch.eye(modes, dtype=torch.float64)
     )
@@ -48,5 +48,5 @@ def along_zoom(lenses: Sequence[CommonLens], focals: Sequence[float]) -> list[Co
             modes=mean[modes * i : modes * (i + 1)].float(),
             covariance=rest[modes * i : modes * (i + 1), modes * i : modes * (i + 1)].float(),
         )
-        for i, lens in zip(range(count), lenses, strict=True)
+        for i, lens in enumerate(lenses)
     ]
