@@ -59,9 +59,10 @@ def fit_image(image: Image, size: tuple[int, int], extent: Box | None = None) ->
     The crop's edges may fall between pixels, so that both axes have exactly the same scale.
     `extent` is the part of the image to crop from (`Photo.extent`); None: all of it.
     """
-    if image.shape[:2] == size:
+    whole = (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    if image.shape[:2] == size and extent in (None, whole):
         return image
-    x0, y0, x1, y1 = extent or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    x0, y0, x1, y1 = extent or whole
     width, height = x1 - x0, y1 - y0
     scale = max(size[0] / height, size[1] / width)
     crop_h, crop_w = size[0] / scale, size[1] / scale
@@ -81,7 +82,12 @@ def fit_ratio(shape: tuple[int, ...], size: tuple[int, int]) -> float:
     return float(new / _scale(shape, size) / old)
 
 
-def lens_in_frame(params: Array, shape: tuple[int, ...], size: tuple[int, int]) -> Array:
-    """The lens of a photo of `shape` after `fit_image`: the same warp in the new frame's units."""
+def lens_in_frame(
+    params: Array, shape: tuple[int, ...], size: tuple[int, int], share: float = 1.0
+) -> Array:
+    """The lens of a photo of `shape` after `fit_image`: the same warp in the new frame's units.
+
+    `share` is the side of the crop as a share of the largest one's.
+    """
     lens = torch.from_numpy(params.astype(np.float64))
-    return rescale_params(lens, fit_ratio(shape, size)).numpy()
+    return rescale_params(lens, share * fit_ratio(shape, size)).numpy()

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image as Pillow
 
 from warp_train.data.decoding import Photo, decode_image, decode_pair
-from warp_train.data.frames import cover_sides, fit_image, fit_ratio, is_across, lens_in_frame
+from warp_train.data.frames import cover_sides, is_across
+from warp_train.data.pair_frames import pair_frames
 from warp_train.data.sources.files import Item
 from warp_train.data.sources.manifest import PairItem
 from warp_train.photos.pixels import Image
@@ -36,13 +37,12 @@ def _pair(item: PairItem, size: tuple[int, int]) -> Encoded:
     same pixels as without a cache."""
     source, target = decode_pair(item.input, item.target, *cover_sides(size))
     upright = size[::-1] if is_across(source.full_size, size) else size
-    params = lens_in_frame(item.params, source.full_size, upright)
-    bent, straight = (fit_image(p.pixels, upright, p.extent) for p in (source, target))
-    files = {"input.ppm": _written(bent, "PPM"), "target.ppm": _written(straight, "PPM")}
-    known = None if np.isnan(params).any() else params.tolist()
+    cut = pair_frames(source, target, item.params, item.profile, upright)
+    files = {"input.ppm": _written(cut.source, "PPM"), "target.ppm": _written(cut.target, "PPM")}
+    known = None if np.isnan(cut.params).any() else cut.params.tolist()
     about = {**_about(item, source), "params": known, "extra": dict(item.extra)}
-    if item.profile is not None:
-        values, unit = item.profile.rescaled(fit_ratio(source.full_size, upright))
+    if cut.profile is not None:
+        values, unit = cut.profile
         about["profile"] = [values.tolist(), unit]
     return Encoded(files, about)
 
