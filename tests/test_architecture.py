@@ -15,8 +15,8 @@ FLOORS = (
     {"__init__"},  # the front door: imports nothing before it is used, and holds the version
     {"runtime", "geometry", "weights"},
     {"models", "losses", "data", "metrics", "photos", "recipe"},
-    {"inference", "training"},
-    {"benchmark", "evaluation", "export", "registration"},
+    {"inference", "training", "registration"},
+    {"benchmark", "evaluation", "export"},
     {"commands"},
     {"cli", "__main__"},
 )

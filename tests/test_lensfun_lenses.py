@@ -261,8 +261,8 @@ def test_a_choice_of_calibrations_that_nothing_uses_is_refused() -> None:
 @pytest.mark.parametrize(
     ("more", "part"),
     [
-        ({"source": "pairs", "root": "x"}, "only to 'scenes' and 'photos', got source 'pairs'"),
-        ({"source": "external", "external": "a:b"}, "got source 'external'"),
+        ({"source": "pairs", "root": "x"}, "data.rebend and data.lenses belong together"),
+        ({"source": "external", "external": "a:b"}, "no effect on source 'external'"),
         ({"lens": {"bend": (-0.1, 0.1)}}, "data.lens.bend has no effect"),
         ({"lens": {"ripple": 0.01}}, "data.lens.ripple has no effect"),
     ],

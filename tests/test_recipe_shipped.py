@@ -58,7 +58,7 @@ def test_shipped_recipes_fit_the_schema(path: Path) -> None:
 def test_shipped_recipes_load_without_data_and_resolve_within_the_schema(path: Path) -> None:
     recipe = load_recipe(path)
     stages = recipe.stages if isinstance(recipe, Chain) else (recipe,)
-    source = "photos" if path.stem == "photos" else "scenes"
+    source = path.stem if path.stem in ("photos", "pairs") else "scenes"
     assert {stage.data.source for stage in stages} == {source}
     assert {stage.model.backbone for stage in stages} == {"tiny"}
     assert schema_errors(yaml.safe_load(dump_recipe(recipe))) == []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+
+from warp_train.runtime.cores import usable_cores
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,3 @@ def chosen_workers(
         return asked
     workers = min(rule.default, items // items_per_worker)
     return max(workers if workers > 1 else 0, rule.least)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -159,6 +159,12 @@ class DataConfig(Section):
     pair whose warp was recovered reliably its exact warp, and has precedence over the lens columns
     of a manifest."""
 
+    recover: Literal["auto", "off"] = "auto"
+    """`auto`: pairs without a warp are registered when a run starts, as `warp-train recover` does,
+    unless `warps` is given. The result is kept in `output_dir`/recovered, so each pair is
+    registered once. Pairs whose warp cannot be found are left out unless they are the majority.
+    `off`: such pairs are learned from by the image terms alone."""
+
     external: ModuleFunction | None = None
     """`module:function` that returns (train_loader, val_loader); the working directory is
     importable."""
@@ -201,10 +207,16 @@ class DataConfig(Section):
     lens: LensConfig = LensConfig()
     """The lenses that bend `scenes` and `photos`."""
 
-    lenses: Literal["analytic", "lensfun"] = "analytic"
+    lenses: Literal["analytic", "lensfun", "pairs"] | Path = "analytic"
     """`analytic`: drawn from the distribution in the section `lens`; `lensfun`: calibrations of
     real lenses, selected by the section `lensfun`, with `tangential`, `decentre` and `min_det` of
-    the section `lens` (needs `pip install 'warp_train[lensfun]'`)."""
+    the section `lens` (needs `pip install 'warp_train[lensfun]'`); a file that `warp-train recover`
+    has written: the lenses in it and others between them, with `min_det` of the section `lens`;
+    `pairs`: the same with the lenses of the training pairs."""
+
+    rebend: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the training samples of `pairs` whose straight photo is bent anew, by one of
+    `lenses`: as many new pairs as there are steps. 0 … 1."""
 
     local_warp: Annotated[float, Field(ge=0, le=0.03)] = 0.0
     """Longest displacement, in half diagonals, of a smooth random warp on top of the lens of
@@ -228,7 +240,8 @@ class DataConfig(Section):
         Drawn scenes are simpler than photos: a photo that is shown larger has edges as far apart as
         theirs, and the bends of its edges are measured more finely.
         """
-        return {"photos": 0.8, "scenes": 0.7}.get(self.source, 1.0)
+        cropped = {"photos": 1.0, "pairs": self.rebend}.get(self.source, 0.0)
+        return 0.7 if self.source == "scenes" else 1 - 0.2 * cropped
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -246,20 +259,26 @@ class DataConfig(Section):
             raise ValueError(
                 f"data.local_warp applies only to source 'photos', got '{self.source}'"
             )
-        if self.lenses == "lensfun":
-            self._uses_lensfun()
-        elif self.lensfun != LensfunConfig():
+        if self.source == "pairs" and (self.lenses == "analytic") != (self.rebend == 0):
+            raise ValueError(
+                "data.rebend and data.lenses belong together for source 'pairs': rebend above 0, "
+                "and lenses 'pairs', 'lensfun' or a file"
+            )
+        if self.source != "pairs" and self.rebend > 0:
+            raise ValueError(f"data.rebend applies only to source 'pairs', got '{self.source}'")
+        if self.source != "pairs" and self.lenses == "pairs":
+            raise ValueError(f"data.lenses: pairs needs source 'pairs', got '{self.source}'")
+        if self.source == "external" and self.lenses != "analytic":
+            raise ValueError("data.lenses has no effect on source 'external'")
+        if self.lenses != "analytic":
+            self._leaves_the_shape_to("a file" if isinstance(self.lenses, Path) else self.lenses)
+        if self.lenses != "lensfun" and self.lensfun != LensfunConfig():
             raise ValueError("data.lensfun has no effect without data.lenses: lensfun")
         return self
 
-    def _uses_lensfun(self) -> None:
-        if self.source not in ("scenes", "photos"):
-            raise ValueError(
-                "data.lenses: lensfun applies only to 'scenes' and 'photos', "
-                f"got source '{self.source}'"
-            )
+    def _leaves_the_shape_to(self, lenses: str) -> None:
         for name in ("bend", "early", "moustache", "ripple"):
             if getattr(self.lens, name) != getattr(LensConfig(), name):
                 raise ValueError(
-                    f"data.lens.{name} has no effect with data.lenses: lensfun; remove it"
+                    f"data.lens.{name} has no effect with data.lenses: {lenses}; remove it"
                 )

@@ -64,14 +64,21 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
         with warnings.catch_warnings():
             # Pillow warns of large photos, which are allowed, and raises for decompression bombs.
             warnings.simplefilter("ignore")
-            member = read_member(path)
-            data = path.read_bytes() if member is None else member
-            return _read(data, (enough, enough_long or enough) if enough else None)
+            return _read(file_bytes(path), (enough, enough_long or enough) if enough else None)
     except ValueError as error:
         raise BadSample(path, " ".join(str(error).split())) from error
     except Exception as error:  # decoders raise anything, from struct.error to SyntaxError
         reason = str(error).replace(str(path), "file").splitlines() or [""]
         raise BadSample(path, f"{type(error).__name__}: {reason[0]}") from error
+
+
+def file_bytes(path: Path) -> bytes:
+    """The contents of a file, which may be inside a shard of a prepared cache.
+
+    Raises OSError, ValueError or KeyError if it cannot be read.
+    """
+    member = read_member(path)
+    return path.read_bytes() if member is None else member
 
 
 def decode_pair(

@@ -11,6 +11,8 @@ Weight = Annotated[float, Field(ge=0)]
 Window = Annotated[int, Field(ge=2, le=64, multiple_of=2)]
 
 
+IMAGE_TERMS = ("pixel", "ssim", "edge", "line", "grad_orient")
+"""The components that compare the corrected photo with its target."""
 UNCERTAINTY = "uncertainty"
 """The component that measures the predicted uncertainty. All others measure the warp."""
 
@@ -57,6 +59,11 @@ class LossConfig(Section):
     warp is known. It trains the uncertainty only and does not change the warp, so it is logged as
     `loss/uncertainty` and is not part of `loss/total`. 0: the uncertainty is not trained."""
 
+    image_terms: Literal["always", "without_warps"] = "always"
+    """When the image terms (`pixel`, `ssim`, `edge`, `line`, `grad_orient`) count. `always`;
+    `without_warps`: only in a run in which the warps of pairs are unknown. They add little where
+    all warps are known, and take half of the time."""
+
     grid_kind: GridLossKind = "epe"
     """`epe`: the mean distance, which is also the reported metric; `squared`: its square, dominated
     by strongly bent samples; `balanced`: the distance divided by the square root of each sample's
@@ -90,10 +97,18 @@ class LossConfig(Section):
         }
         return {name: weight for name, weight in named.items() if weight > 0}
 
+    def used(self, *, warps_known: bool) -> "LossConfig":
+        """The weights for a run in which all warps are known, or not; see `image_terms`."""
+        if self.image_terms == "always" or not warps_known:
+            return self
+        return self.model_copy(update={f"{name}_weight": 0.0 for name in IMAGE_TERMS})
+
     @model_validator(mode="after")
     def _trains_something(self) -> "LossConfig":
         if not self.weights.keys() - {UNCERTAINTY}:
             raise ValueError(
                 "at least one of the *_weight keys other than uncertainty_weight must be above 0"
             )
+        if self.image_terms == "without_warps" and not self.grid_weight:
+            raise ValueError("image_terms 'without_warps' needs a grid_weight above 0")
         return self

@@ -31,21 +31,33 @@ class PairJob:
 
 
 def recover_pairs(jobs: Sequence[PairJob], workers: int) -> Generator[Record, None, None]:
-    """The record of each pair as it finishes, from `workers` processes of one thread each.
+    """The record of each pair as it finishes, see `spread`."""
+    for _, record in spread(jobs, load_recovery, workers):
+        yield record
+
+
+def spread(
+    jobs: Sequence[PairJob], load: Callable[[], Callable[[PairJob], Record]], workers: int
+) -> Generator[tuple[PairJob, Record], None, None]:
+    """Each pair with its record as it finishes, from `workers` processes of one thread each.
 
     With 0 workers, this process does the work.
+
+    Args:
+        load: prepares a process and returns the function that it runs; see `run_jobs`.
     """
     if not workers:
-        work = _load()
+        work = load()
         for job in jobs:
-            yield work(job)
+            yield job, work(job)
         return
-    with contextlib.closing(run_jobs(jobs, _load, workers)) as results:
+    with contextlib.closing(run_jobs(jobs, load, workers)) as results:
         for job, result in results:
             if isinstance(result, JobError):
-                yield failure(job, f"{job.bent}: the process that worked on it {result.how}")
+                reason = f"{job.bent}: the process that worked on it {result.how}"
+                yield job, failure(job, reason)
             else:
-                yield result
+                yield job, result
 
 
 def failure(job: PairJob, reason: str) -> Record:
@@ -100,7 +112,7 @@ def _line(job: PairJob, found: Recovery) -> Record:
     return line
 
 
-def _load() -> Callable[[PairJob], Record]:
+def load_recovery() -> Callable[[PairJob], Record]:
     """Prepares a worker process and returns the function that it runs."""
     import cv2
 

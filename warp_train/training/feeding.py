@@ -52,6 +52,12 @@ class Data:
     external: str | None
 
     @property
+    def warps_known(self) -> bool:
+        """Whether the warp of every sample is known in advance."""
+        sources = () if self.external else (self.train, self.val)
+        return bool(sources) and all(getattr(s, "warps_known", True) for s in sources)
+
+    @property
     def listing(self) -> str:
         """The number of samples and, for files, a digest of their names."""
         if self.external:

@@ -152,7 +152,7 @@ def start_run(
         scheduler=scheduler,
         ema=ema,
         backend=get_backend(recipe.warp),
-        loss=CompositeLoss(recipe.loss),
+        loss=CompositeLoss(recipe.loss.used(warps_known=data.warps_known)),
         feed=feed,
         total_steps=total_steps,
         bounds=recipe.model.param_bounds.model_dump(),

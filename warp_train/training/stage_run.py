@@ -35,6 +35,7 @@ from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.proxy_hooks import ProxyHook
+from warp_train.training.registering import with_registered_warps
 from warp_train.training.report import lineage, measure_stages, stages_table, write_report
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
@@ -56,6 +57,10 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
     accelerator = build_accelerator(recipe.train)
     interrupts.join(accelerator)
     require_agreement(recipe, data, accelerator)
+    registered = with_registered_warps(recipe, data, accelerator, interrupts)
+    if registered is None:
+        return _interrupted_early(accelerator, interrupts)
+    data = registered
     run_dir, resume = _place(recipe, resume_from, accelerator)
     run = start_run(recipe, data, accelerator, run_dir, resume)
     if accelerator.is_main_process:
@@ -89,6 +94,13 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
     return 0 if signal is None else 128 + signal
 
 
+def _interrupted_early(accelerator: Accelerator, interrupts: Interrupts) -> int:
+    """The exit code after a signal while pairs were registered. Collective: call on every rank."""
+    if accelerator.is_main_process:
+        tell("interrupted; the pairs registered so far are kept for the next run")
+    return 128 + (interrupts.agreed() or 0)
+
+
 def _write_start(run: Run) -> None:
     """Writes the files of a run folder that exist before the first step."""
     try:
@@ -102,7 +114,7 @@ def validate_stage(
     recipe: Recipe, data: Data, resume_from: str | None, interrupts: Interrupts
 ) -> int:
     """Measures weights without training: those of `resume_from`, of the run so far, or of
-    `init_from`. Writes nothing. Collective: call on every rank."""
+    `init_from`. Writes no run folder. Collective: call on every rank."""
     run_dir = find_run_folder(recipe.output_dir, recipe.run_name)
     if resume_from not in (None, "auto"):
         folder = find_checkpoint(Path(str(resume_from)), prefer="best")
@@ -117,6 +129,10 @@ def validate_stage(
         )
     accelerator = build_accelerator(recipe.train)
     interrupts.join(accelerator)
+    registered = with_registered_warps(recipe, data, accelerator, interrupts)
+    if registered is None:
+        return _interrupted_early(accelerator, interrupts)
+    data = registered
     from_scratch = recipe.model_copy(update={"init_from": None})  # the weights are `folder`'s
     run = start_run(from_scratch, data, accelerator, recipe.run_dir, None)
     table = measure_stages(run, lineage(folder), interrupts.round)
@@ -137,7 +153,9 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
         table = write_report(run, lineage(best), interrupts.round)
         if main and table is not None:
             print(f"\n{run.run_dir.name}: the same unseen samples in every row\n{table}")
-            print(f"best weights: {run.run_dir}/best -> {best.name}\n", flush=True)
+            never = run.best is not None and run.best.step == 0 < run.step
+            note = ": no validation was better than that of the start" if never else ""
+            print(f"best weights: {run.run_dir}/best -> {best.name}{note}\n", flush=True)
     signal = interrupts.agreed()
     if main:
         link = run.run_dir / "interrupted"

@@ -1,6 +1,7 @@
 """Validation: metrics on unseen samples, the proxy score, and pictures of predictions."""
 
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
@@ -8,6 +9,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from warp_train.data import Batch
+from warp_train.losses.config import IMAGE_TERMS
 from warp_train.models import UNCERTAINTY_FACTORS
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.bad_samples import without_stand_ins
@@ -81,7 +83,8 @@ def note_best(run: Run, metrics: dict[str, float]) -> bool:
     """Whether these metrics are the best of the run so far, which is then recorded.
 
     Raises:
-        WarpTrainError: the metric `validate.best_metric` was not computed.
+        WarpTrainError: the metric `validate.best_metric` was not computed, or cannot tell weights
+            apart. The first validation comes before the first step.
     """
     rules = run.recipe.validation
     name, known = rules.best_metric, "epe_px" if "epe_px" in metrics else "loss/total"
@@ -101,11 +104,27 @@ def note_best(run: Run, metrics: dict[str, float]) -> bool:
             f"validate.best_metric: {name} is not among this run's validation metrics: "
             f"{', '.join(sorted(metrics))}"
         )
+    _require_measure(run, name, metrics)
     value, sign = metrics[name], 1 if rules.higher_is_better(name) else -1
     if run.best is not None and run.best.name == name and sign * value <= sign * run.best.value:
         return False
     run.best = BestMetric(name=name, value=value, step=run.step)
     return True
+
+
+def _require_measure(run: Run, name: str, metrics: dict[str, float]) -> None:
+    """Raises WarpTrainError where a metric is not finite, or would be the same for all weights."""
+    if not math.isfinite(metrics[name]):
+        raise WarpTrainError(f"validate.best_metric: {name} is {metrics[name]:g} in validation")
+    if "epe_px" not in metrics and name.startswith("loss/"):
+        parts = {name.removeprefix("loss/")} if name != "loss/total" else {*run.loss.weights}
+        if not parts & {*IMAGE_TERMS}:
+            raise WarpTrainError(
+                f"validate.best_metric: {name} cannot choose the best weights: no validation "
+                "sample has a known warp, and no image term has a weight; give the warps "
+                "(data.recover: auto, data.warps, or lens columns in a manifest), or an image "
+                "term such as loss.edge_weight"
+            )
 
 
 def note_uncertainty(run: Run, metrics: dict[str, float]) -> None:

@@ -14,8 +14,8 @@ def read_member(path: Path) -> bytes | None:
 
     Raises OSError, ValueError or KeyError if the shard or its index is damaged.
     """
-    shard = path.parent
-    if shard.suffix != SHARD_SUFFIX or not shard.is_file():
+    shard = container_of(path)
+    if shard == path:
         return None
     start, length = _spans(shard)[path.name]
     handle = os.open(shard, os.O_RDONLY)
@@ -26,6 +26,12 @@ def read_member(path: Path) -> bytes | None:
     if len(content) < length:
         raise ValueError(f"{shard.name} is truncated")
     return content
+
+
+def container_of(path: Path) -> Path:
+    """The file on disk that holds a photo: the shard, or the photo's own file."""
+    shard = path.parent
+    return shard if shard.suffix == SHARD_SUFFIX and shard.is_file() else path
 
 
 @cache

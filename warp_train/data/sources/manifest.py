@@ -37,6 +37,11 @@ class PairItem(Item):
     profile: Profile | None = None
     """The radial displacement that `params` leave over, if it is known."""
 
+    @property
+    def warp_known(self) -> bool:
+        """Whether the warp between the two photos is known."""
+        return bool(np.isfinite(self.params).all())
+
 
 def find_pairs(root: Path, key: str) -> list[PairItem]:
     """The pairs of a manifest, of the manifest in a folder, or of a folder by their file names.

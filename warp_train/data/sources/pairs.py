@@ -8,6 +8,7 @@ the sample: numbers if every row has a number, otherwise text.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,15 +17,14 @@ from warp_train.data.config import DataConfig
 from warp_train.data.decoding import decode_pair
 from warp_train.data.frames import (
     cover_sides,
-    fit_image,
-    fit_ratio,
     is_across,
-    lens_in_frame,
     mirror_image,
     mirror_lens,
     turn_image,
     turn_lens,
 )
+from warp_train.data.lens_samplers import lens_samplers
+from warp_train.data.pair_frames import pair_frames
 from warp_train.data.photometric import relook
 from warp_train.data.profiles import NO_PROFILE, profiled_grid
 from warp_train.data.samples import Sample, SampleKey, make_sample
@@ -32,6 +32,7 @@ from warp_train.data.shards.layout import is_cache
 from warp_train.data.shards.reading import cached_pairs
 from warp_train.data.sources.files import FileSource, at_most, check_disjoint, split_items
 from warp_train.data.sources.manifest import PairItem, find_pairs
+from warp_train.data.sources.photos import Photos
 from warp_train.data.sources.warps import with_warps
 from warp_train.runtime.errors import WarpTrainError
 
@@ -48,14 +49,14 @@ def open_source(config: DataConfig, seed: int) -> tuple["Pairs", "Pairs"]:
     root = config.files_root
     train, val = cached_pairs(root, config) if is_cache(root) else _found_pairs(config, root)
     return (
-        Pairs(train, config.size, seed=seed, flip=config.flip, photometric=config.photometric),
-        Pairs(at_most(val, config.val_samples), config.size, seed=seed, flip=False),
+        Pairs(train, config, seed=seed, split="train"),
+        Pairs(at_most(val, config.val_samples), config, seed=seed, split="val"),
     )
 
 
 class Pairs(FileSource[PairItem]):
     """Photo pairs and their lenses at `size`: rotated if the orientation differs, cropped about the
-    centre and scaled.
+    centre and scaled (`pair_frames`). In training, a share of their straight photos is bent anew.
 
     If any pair has a profile, every sample has a `target_grid`, NaN where the warp is unknown.
     """
@@ -63,39 +64,70 @@ class Pairs(FileSource[PairItem]):
     def __init__(
         self,
         items: Sequence[PairItem],
-        size: tuple[int, int],
+        config: DataConfig,
         *,
         seed: int,
-        flip: bool,
-        photometric: float = 0.0,
+        split: Literal["train", "val"],
     ) -> None:
-        """`flip` and `photometric` as in `DataConfig`."""
+        """Samples of the split `val` are neither mirrored nor changed in their look nor bent anew.
+
+        Raises:
+            WarpTrainError: see `lens_samplers`.
+        """
         self.items = items
-        self.size = size
+        self.config = config
         self.seed = seed
-        self.flip = flip
-        self.photometric = photometric
+        self.split = split
+        self.size = config.size
+        self.flip = config.flip and split == "train"
+        self.photometric = config.photometric if split == "train" else 0.0
         self.has_grids = any(item.profile is not None for item in items)
+        self._bent_anew = self._photos()
+
+    def of(self, items: Sequence[PairItem]) -> "Pairs":
+        """The same with other items."""
+        return Pairs(items, self.config, seed=self.seed, split=self.split)
+
+    @property
+    def warps_known(self) -> bool:
+        """Whether the warp of every pair is known."""
+        return all(item.warp_known for item in self.items)
+
+    def _photos(self) -> Photos | None:
+        """The straight photos to bend; None where that is not asked for, or no lens is known."""
+        known = [item.params for item in self.items if item.warp_known]
+        without = self.config.lenses == "pairs" and not known
+        if self.split == "val" or self.config.rebend == 0 or without:
+            return None
+        lenses, _ = lens_samplers(self.config, known)
+        look: Any = {"flip": self.flip, "photometric": self.photometric}
+        return Photos(self.items, self.size, lenses, split="train", seed=self.seed, **look)
 
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
+        rng = np.random.default_rng((self.seed, _SALT, *key))
+        if self._bent_anew is not None and rng.random() < self.config.rebend:
+            sample = self._bent_anew.load(key)
+            if self.has_grids:
+                params = sample["target_params"].numpy().astype(np.float64)
+                grid = profiled_grid(params, NO_PROFILE, *self.size)
+                sample["target_grid"] = torch.from_numpy(grid)
+            return {**item.extra, **sample}
         source, target = decode_pair(item.input, item.target, *cover_sides(self.size))
         across = is_across(source.full_size, self.size)
-        size = (self.size[1], self.size[0]) if across else self.size
-        frames = [fit_image(photo.pixels, size, photo.extent) for photo in (source, target)]
-        params = lens_in_frame(item.params, source.full_size, size)
+        upright = (self.size[1], self.size[0]) if across else self.size
+        cut = pair_frames(source, target, item.params, item.profile, upright)
+        frames, params = [cut.source, cut.target], cut.params
         if across:
             frames, params = [turn_image(frame) for frame in frames], turn_lens(params)
-        rng = np.random.default_rng((self.seed, _SALT, *key))
         if self.flip and rng.random() < 0.5:
             frames, params = [mirror_image(frame) for frame in frames], mirror_lens(params)
         orig_size = item.orig_size or source.full_size
         bent, straight = relook(rng, self.photometric, *frames)
         sample = make_sample(bent, straight, params, item.image_id, orig_size, key.index)
         if self.has_grids:
-            profile = item.profile or NO_PROFILE
-            in_frame = profile.rescaled(fit_ratio(source.full_size, size))
-            sample["target_grid"] = torch.from_numpy(profiled_grid(params, in_frame, *self.size))
+            grid = profiled_grid(params, cut.profile or NO_PROFILE, *self.size)
+            sample["target_grid"] = torch.from_numpy(grid)
         return {**item.extra, **sample}
 
 

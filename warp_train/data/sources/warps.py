@@ -30,20 +30,20 @@ _UNKNOWN = Warp(UNKNOWN_LENS)
 _LEAST_RADII = 2
 
 
-def read_warps(path: Path) -> dict[str, Warp]:
-    """The warp of each pair, by image id.
+def read_warps(path: Path, key: str = "data.warps") -> dict[str, Warp]:
+    """The warp of each pair, by image id. `key` is the recipe's key whose value is `path`.
 
     Raises WarpTrainError, which names file and line, if a line does not have `recover`'s format.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise WarpTrainError(f"data.warps: {path}: cannot be read: {error}") from error
+        raise WarpTrainError(f"{key}: {path}: cannot be read: {error}") from error
     warps: dict[str, Warp] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"data.warps: {path}, line {number}"
+        where = f"{key}: {path}, line {number}"
         image_id, warp = _warp(line, where)
         if image_id in warps:
             raise WarpTrainError(f"{where}: a second line for image_id '{image_id}'")
@@ -87,14 +87,22 @@ def _warp(line: str, where: str) -> tuple[str, Warp]:
     image_id = row.get("image_id") if isinstance(row, dict) else None
     if not isinstance(image_id, str) or not image_id:
         raise WarpTrainError(f"{where}: must be an object with an 'image_id'")
+    return image_id, warp_of(row, where)
+
+
+def warp_of(row: Mapping[str, Any], where: str) -> Warp:
+    """The warp in a line of `recover`'s file; unknown if the line has an error or is not sure.
+
+    Raises WarpTrainError, which begins with `where`, if the line does not have `recover`'s format.
+    """
     if "error" in row:
-        return image_id, _UNKNOWN
+        return _UNKNOWN
     lens = _lens(row.get("params"), where)
     if not isinstance(row.get("ok"), bool):
         raise WarpTrainError(f"{where}: 'ok' must be true or false, got {row.get('ok')!r}")
     if "profile" in row:  # only reliable profiles are written, even if the lens alone is not `ok`
-        return image_id, Warp(lens, _profile(row["profile"], where))
-    return image_id, Warp(lens) if row["ok"] else _UNKNOWN
+        return Warp(lens, _profile(row["profile"], where))
+    return Warp(lens) if row["ok"] else _UNKNOWN
 
 
 def _lens(params: Any, where: str) -> Array:
