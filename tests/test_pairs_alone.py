@@ -9,13 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from data_helpers import opencv_maps, save
 from recover_helpers import drawn, lines
 from runs_helpers import ROOT, metrics, one_line_error
 from training_server import Server
 
 from warp_train.cli import main
+from warp_train.losses import CompositeLoss, LossConfig
 from warp_train.registration import pairs as registration
+from warp_train.training.fixed_warp import lens_by_image
 
 SHAPE = (120, 160)
 HOUSES = 6
@@ -191,3 +194,25 @@ def test_the_known_warps_are_those_of_opencv(tmp_path: Path) -> None:
             np.abs(corrected - straight)[inner].mean()
             < 0.6 * np.abs(picture - straight)[inner].mean()
         )
+
+
+@pytest.mark.parametrize(
+    "radial", [[-0.2, 0.05, 0, 0, 0, 0, 0, 0.9], [0.12, 0, 0, 0, 0, 0, 0, 1.1]]
+)
+def test_the_fixed_warp_without_known_warps_is_what_the_pictures_show(radial: list[float]) -> None:
+    """All pairs were bent by one lens of OpenCV's: the fixed warp is that lens."""
+    bent = [drawn(*SHAPE, seed=seed) for seed in range(8)]
+    maps = opencv_maps(radial, *SHAPE)
+    straight = [cv2.remap(picture, *maps, cv2.INTER_CUBIC) for picture in bent]
+    source, target = (
+        torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
+        for pictures in (bent, straight)
+    )
+    batch = {"input_image": source, "target_image": target}
+    found = lens_by_image([batch], CompositeLoss(LossConfig()), torch.device("cpu"))
+    assert found is not None
+    away, nothing = (
+        np.hypot(*(np.stack(opencv_maps(lens, *SHAPE)) - np.stack(maps))).mean()
+        for lens in (found, [0, 0, 0, 0, 0, 0, 0, 1])
+    )
+    assert away < 0.15 * nothing

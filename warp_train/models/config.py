@@ -80,8 +80,9 @@ class TrainedOn(Section):
     (C. Guo et al., "On calibration of modern neural networks", 2017). Earlier versions
     wrote it as `doubt_factor`, and their weights are refused by name."""
     fixed_warp: tuple[float, ...] | None = Field(default=None, min_length=8, max_length=8)
-    """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best:
-    the control that a network has to beat. None where no warp was known."""
+    """The lens, in the order of `PARAM_NAMES`, that fits the median of the training warps best, or,
+    where no warp was known, minimises the image terms of the loss: the control that a network has
+    to beat. None where there was neither."""
 
     @property
     def look(self) -> tuple[int, int]:

@@ -4,18 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from accelerate.utils import gather_object
 from torch import Tensor
 
 from warp_train.data import Batch
 from warp_train.geometry import (
-    apply_lens,
     build_parametric_grid,
     end_point_error,
     evaluate_safety,
-    fit_lens,
-    identity_grid,
     jacobian_stats,
     percent_to_px,
     warp_image,
@@ -32,8 +28,6 @@ Row = dict[str, float]
 Round = Callable[[bool], tuple[bool, bool]]
 """`Interrupts.round`: whether this process has a batch → whether to stop, whether any has one."""
 Table = dict[str, dict[str, float]]
-
-MEDIAN_NODES = (33, 49)
 
 
 class Measured(NamedTuple):
@@ -88,33 +82,6 @@ def lens_measure(params: Sequence[float], recipe: Recipe, loss: CompositeLoss) -
         return Measured(out, loss.warp_total(parts), parts)
 
     return measure
-
-
-def median_lens(batches: Iterable[Batch], size: tuple[int, int]) -> tuple[float, ...] | None:
-    """The fixed warp: the lens that fits the pointwise median of known warps, for frames of `size`.
-
-    None if no warp is known. It is close to the best single warp for all photos. A network that is
-    not better than this row has not learned to predict the warp of a single photo.
-    """
-    nodes = identity_grid(*MEDIAN_NODES)
-    grids = []
-    for batch in batches:
-        if "target_grid" in batch:
-            coarse = F.interpolate(
-                batch["target_grid"].permute(0, 3, 1, 2),
-                MEDIAN_NODES,
-                mode="bilinear",
-                align_corners=True,
-            ).permute(0, 2, 3, 1)
-        else:
-            points = nodes.expand(len(batch["target_params"]), -1, -1, -1)
-            coarse = apply_lens(points, batch["target_params"].float(), *size)
-        grids.append(coarse[torch.isfinite(coarse).flatten(1).all(1)])
-    known = torch.cat(grids)
-    if not len(known):
-        return None
-    lens = fit_lens(nodes.reshape(-1, 2), known.median(0).values.reshape(-1, 2), *size)
-    return tuple(lens.tolist())
 
 
 @torch.no_grad()

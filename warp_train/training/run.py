@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -34,8 +34,8 @@ from warp_train.training.checkpoints.saving import (
 )
 from warp_train.training.checkpoints.state import BestMetric, LossSums, RunPosition
 from warp_train.training.disk import Disk
-from warp_train.training.evaluation import median_lens
 from warp_train.training.feeding import Data, Feed, build_feed
+from warp_train.training.fixed_warp import lens_by_image, median_lens
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
@@ -86,7 +86,8 @@ class Run:
 
     @property
     def fixed_warp(self) -> tuple[float, ...] | None:
-        """The lens that fits the median of the training warps, where they are known."""
+        """The lens that fits the median of the training warps; where none is known, the one that
+        minimises the image terms."""
         return self.model.trained_on.fixed_warp if self.model.trained_on else None
 
     @property
@@ -126,11 +127,12 @@ def start_run(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = build_feed(recipe, data, accelerator)
+    loss = CompositeLoss(recipe.loss.used(warps_known=data.warps_known))
     model.trained_on = TrainedOn(
         stage=recipe.stage,
         size=feed.size,
         shown=recipe.data.shown,
-        fixed_warp=median_lens(feed.first_samples(), feed.size),
+        fixed_warp=_fixed_warp(feed, loss, accelerator),
     )
     total_steps = recipe.train.epochs * feed.steps_per_epoch
     if recipe.train.max_steps is not None:
@@ -152,7 +154,7 @@ def start_run(
         scheduler=scheduler,
         ema=ema,
         backend=get_backend(recipe.warp),
-        loss=CompositeLoss(recipe.loss.used(warps_known=data.warps_known)),
+        loss=loss,
         feed=feed,
         total_steps=total_steps,
         bounds=recipe.model.param_bounds.model_dump(),
@@ -168,6 +170,18 @@ def start_run(
     if resume is not None:
         restore(run, resume)
     return run
+
+
+def _fixed_warp(
+    feed: Feed, loss: CompositeLoss, accelerator: Accelerator
+) -> tuple[float, ...] | None:
+    """Collective: call on every rank, which then have the same lens to the last bit."""
+    known = median_lens(feed.first_samples(), feed.size)
+    if known is not None:
+        return known
+    found = [lens_by_image(feed.first_samples(), loss, accelerator.device)]
+    lens: tuple[float, ...] | None = broadcast_object_list(found, from_process=0)[0]
+    return lens
 
 
 def restore(run: Run, folder: Path) -> None:

@@ -28,6 +28,7 @@ examples:
   warp-train rectify some/checkpoint phone/ --out corrected --format tiff --keep-times
   warp-train rectify tiny scanned_negatives/ --out corrected --shoot folder
   warp-train rectify some/checkpoint photos/ --out numbers --params-only
+  warp-train rectify some/checkpoint test/ --out submission --keep-names --format jpeg --quality 95
 
 Reads JPEG, PNG, TIFF, WebP and BMP, and HEIC and AVIF after pip install 'warp_train[heic]'. HEIC
 and AVIF become JPEG, unless --format names another format. Folders are searched recursively, but
@@ -119,12 +120,20 @@ def _add_picture_options(parser: argparse.ArgumentParser) -> None:
         help="of JPEG and WebP, 1 to 100 (default: a JPEG keeps its own, other inputs become JPEG "
         "with 95; a WebP is lossless if the input was, else 90)",
     )
-    parser.add_argument(
+    names = parser.add_mutually_exclusive_group()
+    names.add_argument(
         "--suffix",
         metavar="S",
         type=_name_part,
         default="_rectified",
         help="added to the file names, may be '' (default: %(default)s)",
+    )
+    names.add_argument(
+        "--keep-names",
+        dest="suffix",
+        action="store_const",
+        const="",
+        help="give the results the names of the photos, as a scoring server expects",
     )
 
 
