@@ -66,6 +66,7 @@ def test_one_command_registers_trains_and_measures(
     said = capfd.readouterr()
     assert "pairs: registered 6, of 5 the warp is known; 1 are left out" in said.err
     assert "the worst: house0_g0)" in said.err
+    assert "param_bounds" not in said.err
     assert "fixed warp" in said.out
     found = {line["image_id"]: line["params"] for line in journal(output)}
     for house in range(1, HOUSES):
@@ -84,6 +85,9 @@ def test_one_command_registers_trains_and_measures(
         raise AssertionError(job.image_id)
 
     monkeypatch.setattr(registration, "recover_files", fail)
+    narrow = ("run_name=narrow", "train.max_steps=1", "model.param_bounds.k1=0.1", "init_from=null")
+    assert main(arguments(photos, output, *narrow)) == 0
+    assert "model.param_bounds.k1 is 0.1, but " in capfd.readouterr().err
     copied = Path(shutil.copytree(photos, tmp_path / "elsewhere"))
     for root in (photos, copied):
         assert main(arguments(root, output, "run_name=again", "train.max_steps=1")) == 0

@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from warp_train.data.sources.manifest import PairItem
 from warp_train.data.sources.pairs import Pairs
 from warp_train.data.sources.warps import warp_of
+from warp_train.geometry import IDENTITY_PARAMS, PARAM_NAMES
 from warp_train.recipe import Recipe
 from warp_train.registration.pairs import PairJob, Record
 from warp_train.registration.store import Store
@@ -28,6 +30,8 @@ FOLDER = "recovered"
 _PAIRS_PER_WORKER = 32
 """A process takes about as long to start as so many pairs to register."""
 _SHOWN = 3
+_FEW = 0.01
+"""Share of pairs beyond a bound that is not worth a warning."""
 
 
 def with_registered_warps(
@@ -64,6 +68,25 @@ def with_registered_warps(
     if few:
         train, val = sure
     return dataclasses.replace(data, train=data.train.of(train), val=data.val.of(val))
+
+
+def warn_of_bounds(recipe: Recipe, data: Data) -> None:
+    """Warns where lenses of the pairs exceed `model.param_bounds`: they cannot be learned."""
+    if not isinstance(data.train, Pairs):
+        return
+    known = np.array([item.params for item in data.train.items if item.warp_known])
+    if not len(known):
+        return
+    for name, values, neutral in zip(PARAM_NAMES, known.T, IDENTITY_PARAMS, strict=True):
+        bound = getattr(recipe.model.param_bounds, name)
+        size = np.abs(values - neutral)
+        share = float((size > bound).mean())
+        if share > _FEW:
+            log.warning(
+                "model.param_bounds.%s is %g, but %.0f %% of the pairs have more: %.2g would be "
+                "enough for all",
+                *(name, bound, 100 * share, 1.25 * size.max()),
+            )
 
 
 def _registered(

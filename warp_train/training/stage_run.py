@@ -35,7 +35,7 @@ from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.proxy_hooks import ProxyHook
-from warp_train.training.registering import with_registered_warps
+from warp_train.training.registering import warn_of_bounds, with_registered_warps
 from warp_train.training.report import lineage, measure_stages, stages_table, write_report
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
@@ -66,6 +66,7 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
     if accelerator.is_main_process:
         _write_start(run)
         _announce(run, resume)
+        warn_of_bounds(recipe, data)
     trackers = start_trackers(
         accelerator,
         recipe.tracking,

@@ -7,6 +7,7 @@ the sample: numbers if every row has a number, otherwise text.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from warp_train.data.config import DataConfig
-from warp_train.data.decoding import decode_pair
+from warp_train.data.decoding import BadSample, decode_pair
 from warp_train.data.frames import (
     cover_sides,
     is_across,
@@ -107,12 +108,8 @@ class Pairs(FileSource[PairItem]):
         item = self.items[key.index]
         rng = np.random.default_rng((self.seed, _SALT, *key))
         if self._bent_anew is not None and rng.random() < self.config.rebend:
-            sample = self._bent_anew.load(key)
-            if self.has_grids:
-                params = sample["target_params"].numpy().astype(np.float64)
-                grid = profiled_grid(params, NO_PROFILE, *self.size)
-                sample["target_grid"] = torch.from_numpy(grid)
-            return {**item.extra, **sample}
+            with suppress(BadSample):  # too small for a lens to read; the pair itself may do
+                return {**item.extra, **self._rebent(self._bent_anew.load(key))}
         source, target = decode_pair(item.input, item.target, *cover_sides(self.size))
         across = is_across(source.full_size, self.size)
         upright = (self.size[1], self.size[0]) if across else self.size
@@ -129,6 +126,13 @@ class Pairs(FileSource[PairItem]):
             grid = profiled_grid(params, cut.profile or NO_PROFILE, *self.size)
             sample["target_grid"] = torch.from_numpy(grid)
         return {**item.extra, **sample}
+
+    def _rebent(self, sample: Sample) -> Sample:
+        """With the keys of all samples."""
+        if self.has_grids:
+            lens = sample["target_params"].numpy().astype(np.float64)
+            sample["target_grid"] = torch.from_numpy(profiled_grid(lens, NO_PROFILE, *self.size))
+        return sample
 
 
 def _found_pairs(config: DataConfig, root: Path) -> tuple[list[PairItem], list[PairItem]]:
