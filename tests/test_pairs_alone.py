@@ -220,3 +220,16 @@ def test_the_fixed_warp_without_known_warps_is_what_the_pictures_show(radial: li
         for lens in (found, [0, 0, 0, 0, 0, 0, 0, 1])
     )
     assert away < 0.15 * nothing
+
+
+def test_a_run_that_never_improved_says_so_in_its_last_lines(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    photos = write_pairs(tmp_path / "photos")
+    ruined = ("optim.lr=1", "scheduler.warmup_steps=0")
+    assert main(arguments(photos, tmp_path / "runs", *ruined)) == 0
+    last = capfd.readouterr().out.strip().splitlines()
+    assert any(
+        line.endswith("best -> step-000000000: no validation was better than that of the start")
+        for line in last
+    )
