@@ -359,9 +359,10 @@ def together(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Interrupts, list
     """The signals of one of two ranks, and what happens while they exchange words."""
     meanwhile: list[Any] = []
 
-    def all_reduce(word: Tensor, **_: object) -> None:
+    def all_reduce(word: Tensor, **_: object) -> object:
         if meanwhile:
             meanwhile.pop(0)(word)
+        return SimpleNamespace(is_completed=lambda: True, wait=lambda: None)
 
     def exits(code: int) -> None:
         raise SystemExit(code)
