@@ -53,12 +53,8 @@ from training_toy import ToyRun
 from warp_train import geometry
 from warp_train.recipe.sections import SchedulerConfig, TrackingConfig
 from warp_train.training import engine, guardrails, interrupts
-from warp_train.training.checkpoints.folder import (
-    LINKS,
-    checkpoint_folder,
-    newest_checkpoint,
-    prune_checkpoints,
-)
+from warp_train.training.checkpoints.folder import newest_checkpoint, prune_checkpoints
+from warp_train.training.checkpoints.links import LINKS, checkpoint_folder
 from warp_train.training.guardrails import FiniteGuard, NonFiniteError
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.optim import lr_factor
