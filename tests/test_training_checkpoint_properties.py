@@ -19,9 +19,8 @@ from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     newest_checkpoint,
-    read_trainer_state,
 )
-from warp_train.training.checkpoints.state import TrainerState
+from warp_train.training.checkpoints.state import TrainerState, read_trainer_state
 
 STATE, OPTIMIZER, RNG = "trainer_state.json", "optimizer.safetensors", "rng-0.safetensors"
 BINARY = (OPTIMIZER, RNG, "model.safetensors", "raw.safetensors")

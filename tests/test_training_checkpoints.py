@@ -23,8 +23,8 @@ from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     find_resume,
     newest_checkpoint,
-    read_trainer_state,
 )
+from warp_train.training.checkpoints.state import read_trainer_state
 
 TESTS = Path(__file__).parent
 

@@ -53,12 +53,8 @@ from training_toy import ToyRun
 from warp_train import geometry
 from warp_train.recipe.sections import SchedulerConfig, TrackingConfig
 from warp_train.training import engine, guardrails, interrupts
-from warp_train.training.checkpoints.folder import (
-    LINKS,
-    checkpoint_folder,
-    newest_checkpoint,
-    prune_checkpoints,
-)
+from warp_train.training.checkpoints.folder import newest_checkpoint, prune_checkpoints
+from warp_train.training.checkpoints.links import LINKS, checkpoint_folder
 from warp_train.training.guardrails import FiniteGuard, NonFiniteError
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.optim import lr_factor
@@ -359,9 +355,10 @@ def together(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Interrupts, list
     """The signals of one of two ranks, and what happens while they exchange words."""
     meanwhile: list[Any] = []
 
-    def all_reduce(word: Tensor, **_: object) -> None:
+    def all_reduce(word: Tensor, **_: object) -> object:
         if meanwhile:
             meanwhile.pop(0)(word)
+        return SimpleNamespace(is_completed=lambda: True, wait=lambda: None)
 
     def exits(code: int) -> None:
         raise SystemExit(code)

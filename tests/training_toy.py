@@ -15,7 +15,8 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from warp_train.recipe.sections import OptimConfig, SchedulerConfig
-from warp_train.training.checkpoints.folder import Link, find_resume
+from warp_train.training.checkpoints.folder import find_resume
+from warp_train.training.checkpoints.links import Link
 from warp_train.training.checkpoints.saving import restore_checkpoint, save_checkpoint
 from warp_train.training.checkpoints.state import LossSums, RunPosition
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler

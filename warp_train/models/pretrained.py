@@ -23,6 +23,7 @@ from warp_train.models.config import ModelConfig, TrainedOn
 from warp_train.models.hybrid_model import HybridModel
 from warp_train.models.model_card import model_card
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.links import followed
 from warp_train.runtime.section import Section, config_differences
 from warp_train.weights import model_folder
 
@@ -82,15 +83,13 @@ def save_pretrained(
 
 def from_pretrained(folder_or_id: str | Path) -> HybridModel:
     """Loads MODEL onto the CPU: `tiny`, which comes with the package, a checkpoint folder, a run
-    folder (its `best`) or a hub id.
-
-    Raises:
-        WarpTrainError: if a file is missing, broken, or does not fit the network it describes.
-    """
-    folder = model_folder(folder_or_id)
+    folder (its `best`) or a hub id. Raises WarpTrainError if a file is missing, broken, or does not
+    fit the network it describes."""
+    folder = followed(model_folder(folder_or_id))
+    best = followed(folder / "best")
     try:
-        if (folder / "best").is_dir():
-            folder = folder / "best"
+        if best.is_dir():
+            folder = best
         elif not folder.is_dir():
             folder = _download(str(folder_or_id))
     except OSError as error:

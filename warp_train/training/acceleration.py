@@ -8,9 +8,11 @@ from datetime import timedelta
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin
 
 from warp_train.recipe.sections import TrainConfig
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.training.launch_environment import is_on, refuse_other_strategies
 
 log = logging.getLogger("warp_train")
 
@@ -23,11 +25,14 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
 
     A missing device falls back to the CPU and an unsupported precision to float32, each with a
     warning. The loop itself does gradient accumulation and steps the scheduler, so that the order
-    of samples and the learning rate do not depend on the number of processes.
+    of samples and the learning rate do not depend on the number of processes. What the environment
+    asks of Accelerate instead has no effect, or is refused before a process group starts.
 
     Raises:
-        WarpTrainError: `train.compile` is on, the device is a CPU, and no C++ compiler was found.
+        WarpTrainError: the environment asks for another way to distribute training; or
+            `train.compile` is on, the device is a CPU, and no C++ compiler was found.
     """
+    refuse_other_strategies()
     cpu = _on_cpu(train)
     if train.compile and cpu and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise WarpTrainError(
@@ -38,6 +43,9 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
     return Accelerator(
         cpu=cpu,
         mixed_precision=_precision(train, cpu),
+        # Given explicitly: otherwise Accelerate reads both from the environment.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        dynamo_backend="no",
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PROCESS_GROUP_TIMEOUT)],
     )
@@ -46,6 +54,8 @@ def build_accelerator(train: TrainConfig) -> Accelerator:
 def _on_cpu(train: TrainConfig) -> bool:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     available = {"cpu": False, "auto": cuda or mps, "cuda": cuda, "mps": mps}
+    if is_on("ACCELERATE_USE_CPU"):  # in Accelerate it goes before what a program asks for
+        available = dict.fromkeys(available, False)
     if not available[train.device] and train.device in ("cuda", "mps"):
         _warn(f"train.device: {train.device} is not available here; training on the CPU")
     # Stated explicitly even on machines without a GPU: several CPU processes connect only then.

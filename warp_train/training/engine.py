@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from warp_train.data import Batch
+from warp_train.runtime.links import followed
 from warp_train.runtime.progress import Progress
 from warp_train.training.disk import is_gone
 from warp_train.training.guardrails import FiniteGuard, WarningLedger, guardrail_warnings
@@ -240,7 +241,7 @@ def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
         save(run, interrupted=True)
         return False
     run.validated_step = run.step
-    if is_gone(run.run_dir / "best"):
+    if is_gone(followed(run.run_dir / "best")):
         run.best = None  # its weights no longer exist
     best_before = run.best
     best = note_best(run, values)

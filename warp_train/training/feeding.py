@@ -1,12 +1,10 @@
 """Batches for the loop, in an order that does not depend on the number of processes."""
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 
 from warp_train.data import (
     Batch,
@@ -19,12 +17,9 @@ from warp_train.data import (
     collate,
 )
 from warp_train.data.sources import Source
-from warp_train.data.sources.external import external_batches, load_external
+from warp_train.data.sources.external import external_length, load_external
 from warp_train.recipe import Recipe
-from warp_train.runtime.errors import WarpTrainError
-
-FIXED_WARP_SAMPLES = 256
-"""Training samples whose median is the fixed warp."""
+from warp_train.training.external_share import FIXED_WARP_SAMPLES, open_share
 
 
 @dataclass(frozen=True)
@@ -59,9 +54,14 @@ class Data:
 
     @property
     def listing(self) -> str:
-        """The number of samples and, for files, a digest of their names."""
+        """The number of samples and, for files, a digest of their names.
+
+        For external loaders, their lengths: with other lengths, the ranks would train other numbers
+        of steps, and the longer ones would wait for the shorter ones at the end.
+        """
         if self.external:
-            return f"the loaders of {self.external}"
+            train, val = map(external_length, (self.train, self.val))
+            return f"loaders of {self.external} with lengths {train} (train), {val} (validation)"
         return f"{_listing(self.train)} to train on, {_listing(self.val)} to validate on"
 
 
@@ -135,66 +135,15 @@ def _source_feed(recipe: Recipe, data: Data, accelerator: Accelerator) -> Feed:
 
 
 def _external_feed(recipe: Recipe, data: Data, accelerator: Accelerator) -> Feed:
-    """Every process iterates the user's loaders and keeps its share of the batches."""
+    train: Any = data.train
+    val: Any = data.val
     rank, world = accelerator.process_index, accelerator.num_processes
-    accum, size = recipe.train.grad_accum_steps, recipe.train.batch_size
-    where = f"data.external '{data.external}'"
-
-    def one_pass(loader: Any, name: str) -> Iterator[Batch]:
-        return external_batches(loader, size, f"{where} ({name})")
-
-    probe, count = _probe(data.train, size, where)
-    per_epoch = count // (accum * world)
-    if per_epoch == 0:
-        raise WarpTrainError(
-            f"{where}: the train loader has {count} batches, fewer than one optimizer step takes "
-            f"(train.grad_accum_steps {accum} × {world} processes)"
-        )
-
-    def train(start_step: int) -> Iterator[Batch]:
-        epoch, done = divmod(start_step, per_epoch)
-        for current in itertools.count(epoch):
-            # A loader draws its order and samples from the global generators: seed them by epoch.
-            set_seed((recipe.seed + current) % 2**32)
-            share = itertools.islice(one_pass(data.train, "train"), rank, None, world)
-            first = done * accum if current == epoch else 0
-            yield from itertools.islice(share, first, per_epoch * accum)
-
-    def validation() -> Iterator[Batch]:
-        seen = 0
-        for number, batch in enumerate(one_pass(data.val, "val")):
-            if recipe.validation.max_samples and seen >= recipe.validation.max_samples:
-                return
-            seen += len(batch["input_image"])
-            if number % world == rank:
-                yield batch
-
-    def first_samples() -> Iterator[Batch]:
-        count = -(-FIXED_WARP_SAMPLES // len(probe["input_image"]))
-        return itertools.islice(one_pass(data.train, "train"), count)
-
-    batch, _, height, width = probe["input_image"].shape
-    return Feed(per_epoch, batch * accum * world, (height, width), train, validation, first_samples)
-
-
-def _probe(loader: Any, batch_size: int, where: str) -> tuple[Batch, int]:
-    """A first batch, checked, and the number of batches in one pass.
-
-    Raises:
-        WarpTrainError: the loader is empty or has no length, or the batch is invalid.
-    """
-    try:
-        length = len(loader)
-    except TypeError as error:
-        raise WarpTrainError(
-            f"{where}: the train loader has no length (give it __len__)"
-        ) from error
-    entries = iter(loader)
-    first = next(entries, None)
-    if first is None:
-        raise WarpTrainError(f"{where}: the train loader is empty")
-    batch = next(
-        external_batches(itertools.chain([first], entries), batch_size, f"{where} (train)")
+    share = open_share(recipe, train, val, rank=rank, world=world)
+    return Feed(
+        share.steps_per_epoch,
+        share.global_batch,
+        share.size,
+        share.train,
+        share.validation,
+        share.first_samples,
     )
-    single = first["input_image"].dim() == 3
-    return batch, length // batch_size if single else length

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from warp_train.training.acceleration import PROCESS_GROUP_TIMEOUT
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Slurm can send SIGUSR1 before a job's time is up; it is handled like SIGTERM."""
 _ECHO_SECONDS = 1.0
 """A launcher passes a signal on that the whole process group has received already: signals within
 this time count as one."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2e-5, 1e-3
 
 
 class Interrupts:
@@ -31,7 +34,8 @@ class Interrupts:
         """Sets up the exchange between ranks. Collective: call on every rank, before `agreed`."""
         if accelerator.num_processes > 1 and self._group is None:
             # Ranks exchange this in every step, over the CPU: a GPU would have to wait for it.
-            self._group = torch.distributed.new_group(backend="gloo")
+            # Without a timeout of its own, such a group waits for half an hour.
+            self._group = torch.distributed.new_group(backend="gloo", timeout=PROCESS_GROUP_TIMEOUT)
 
     def __enter__(self) -> "Interrupts":
         for number in _SIGNALS:
@@ -79,10 +83,25 @@ class Interrupts:
         number = self.received or 0
         if self._group is not None:
             word = torch.tensor([number, int(working)])
-            torch.distributed.all_reduce(word, op=torch.distributed.ReduceOp.MAX, group=self._group)
+            largest = torch.distributed.ReduceOp.MAX
+            _await(torch.distributed.all_reduce(word, op=largest, group=self._group, async_op=True))
             number, working = int(word[0]), bool(word[1])
             # A signal that arrived meanwhile stays for the next round: no other rank has it.
             if number and self.received != number:
                 self._receive(number)  # the same signal may still arrive at this process
         self._agreed = number or None
         return self._agreed is not None, working
+
+
+def _await(work: Any) -> None:
+    """Waits for an exchange in short pauses: Python handles no signal inside `work.wait()`, and a
+    rank that waits for one that hangs could not be ended.
+
+    Raises:
+        RuntimeError: another rank is gone, or did not respond in time.
+    """
+    pause = _FIRST_PAUSE_S
+    while not work.is_completed():
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+    work.wait()

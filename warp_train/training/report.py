@@ -10,11 +10,9 @@ from warp_train.models import HybridModel, from_pretrained
 from warp_train.runtime.atomic_files import write_json
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.tables import Cells, cell, ratio, text_table
-from warp_train.training.checkpoints.folder import (
-    STATE_FILE,
-    find_start,
-    read_trainer_state,
-)
+from warp_train.training.checkpoints.folder import find_start
+from warp_train.training.checkpoints.links import run_of
+from warp_train.training.checkpoints.state import STATE_FILE, read_trainer_state
 from warp_train.training.debug_dump import before_after, save_picture, stacked
 from warp_train.training.disk import is_there, refusal
 from warp_train.training.evaluation import (
@@ -53,7 +51,7 @@ def lineage(checkpoint: Path) -> dict[str, Path]:
         start = state.recipe.get("init_from")
         if not isinstance(start, str) or not is_there(model_folder(start)):
             break
-        checkpoint = find_start(model_folder(start), checkpoint.parent.parent)
+        checkpoint = find_start(model_folder(start), run_of(checkpoint))
     return dict(reversed(found.items()))
 
 

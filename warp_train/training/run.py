@@ -21,6 +21,7 @@ from warp_train.models import (
     read_trained_on,
 )
 from warp_train.recipe import Recipe
+from warp_train.runtime.links import followed
 from warp_train.training.bad_samples import BAD_SAMPLES_FILE, BadSamples
 from warp_train.training.checkpoints.folder import (
     CheckpointError,
@@ -28,6 +29,7 @@ from warp_train.training.checkpoints.folder import (
     have_vanished,
     pin_checkpoint,
 )
+from warp_train.training.checkpoints.links import run_of
 from warp_train.training.checkpoints.saving import (
     restore_checkpoint,
     save_checkpoint,
@@ -204,9 +206,9 @@ def restore(run: Run, folder: Path) -> None:
     if run.model.trained_on and before:  # the calibration holds until the next validation
         kept = {"uncertainty_factor": before.uncertainty_factor}
         run.model.trained_on = run.model.trained_on.model_copy(update=kept)
-    if (run.run_dir / "best").exists():
+    if followed(run.run_dir / "best").exists():
         run.best = state.best
-    if folder.parent.parent == run.run_dir.resolve() and state.wandb_run_id is not None:
+    if run_of(folder) == run.run_dir.resolve() and state.wandb_run_id is not None:
         run.wandb_run_id = state.wandb_run_id
 
 

@@ -26,10 +26,15 @@ from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     find_resume,
     newest_checkpoint,
-    read_trainer_state,
 )
-from warp_train.training.checkpoints.links import point_link
-from warp_train.training.checkpoints.state import RunPosition
+from warp_train.training.checkpoints.links import (
+    point_link,
+    real_checkpoint,
+    remove_link,
+    run_of,
+    warn_without_links,
+)
+from warp_train.training.checkpoints.state import RunPosition, read_trainer_state
 from warp_train.training.disk import refusal
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
@@ -62,6 +67,8 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
         return _interrupted_early(accelerator, interrupts)
     data = registered
     run_dir, resume = _place(recipe, resume_from, accelerator)
+    if accelerator.is_main_process:
+        warn_without_links(run_dir.parent)
     run = start_run(recipe, data, accelerator, run_dir, resume)
     if accelerator.is_main_process:
         _write_start(run)
@@ -162,9 +169,9 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
         link = run.run_dir / "interrupted"
         with run.disk.writing(link):
             if signal is None:
-                link.unlink(missing_ok=True)
+                remove_link(link)
             else:
-                point_link(link, (run.run_dir / "last").resolve())
+                point_link(link, real_checkpoint(run.run_dir / "last"))
     return signal
 
 
@@ -245,7 +252,7 @@ def _place(
 def _choose_place(recipe: Recipe, resume_from: str | None) -> tuple[Path, Path | None]:
     if resume_from is not None and resume_from != "auto":
         checkpoint = find_checkpoint(Path(resume_from), prefer="last")
-        run_dir = checkpoint.parent.parent
+        run_dir = run_of(checkpoint)
         if checkpoint == newest_checkpoint(run_dir):
             _clean_up(run_dir)
             return run_dir, checkpoint
@@ -275,7 +282,7 @@ def _branch(recipe: Recipe, checkpoint: Path) -> Path:
     log.warning(
         "%s is not the newest checkpoint of its run: training continues in %s", checkpoint, run_dir
     )
-    metrics = checkpoint.parent.parent / METRICS_FILE
+    metrics = run_of(checkpoint) / METRICS_FILE
     if metrics.is_file():
         shutil.copy(metrics, run_dir)
     return run_dir

@@ -12,7 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from warp_train.recipe import Chain, Recipe, dump_recipe
 from warp_train.runtime.atomic_files import write_atomically
-from warp_train.runtime.console import tell
+from warp_train.runtime.console import rank, tell
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.checkpoints.folder import (
@@ -23,6 +23,7 @@ from warp_train.training.checkpoints.links import point_link
 from warp_train.training.disk import refusal
 from warp_train.training.feeding import Data, open_data
 from warp_train.training.interrupts import Interrupts
+from warp_train.training.launch_environment import overruled, refuse_other_strategies
 from warp_train.training.report import PICTURE_FILE, SUMMARY_FILE
 from warp_train.training.run_folder import find_run_folder, run_folders
 from warp_train.training.stage_run import RECIPE_FILE, run_stage, validate_stage
@@ -50,6 +51,10 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
     stages = recipe.stages if isinstance(recipe, Chain) else (recipe,)
     # Errors that can be found early are raised here, before a process group or a folder exists.
+    refuse_other_strategies()
+    if rank() == 0:
+        for note in dict.fromkeys(note for stage in stages for note in overruled(stage.train)):
+            log.warning(note)
     data = [_preflight(stage, options) for stage in stages]
     try:
         # A warning must not break the progress bar.

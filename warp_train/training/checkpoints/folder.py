@@ -10,11 +10,11 @@
 <run>/best, last, interrupted -> checkpoints/step-…
 <run>/pinned/<other run> -> ../checkpoints/step-…    what another run has started from
 
+What a link is on disks without symbolic links, and in copies, is in `links`.
 Retention keeps checkpoints that a link points at. A run that starts from another run's checkpoint
 pins it there, so that it stays when `best` moves on. Remove the pin to free it.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -26,7 +26,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -35,31 +34,31 @@ from warp_train.models.pretrained import (
     CONFIG_FILE,
     MODEL_FILE,
     plain,
-    read_json,
     tensor_shapes,
 )
 from warp_train.runtime.atomic_files import INCOMING, fsync_path, write_atomically
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.training.checkpoints.links import link_target, point_link
-from warp_train.training.checkpoints.state import TrainerState
+from warp_train.runtime.links import followed
+from warp_train.training.checkpoints.links import (
+    LINKS,
+    PINNED,
+    REPLACED,
+    Link,
+    is_dangling,
+    link_target,
+    point_link,
+    real_checkpoint,
+    remove_link,
+    run_of,
+)
+from warp_train.training.checkpoints.state import read_trainer_state
 from warp_train.training.disk import free_bytes, is_gone, is_there, refusal
 
 log = logging.getLogger("warp_train")
 
-Link = Literal["best", "last", "interrupted"]
-
 RAW_FILE = "raw.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
-STATE_FILE = "trainer_state.json"
-LINKS: tuple[Link, ...] = ("best", "last", "interrupted")
-REPLACED = ".replaced-"
-PINNED = "pinned"
 _STEP = re.compile(r"step-(\d{9,18})")
-
-
-def checkpoint_folder(run_dir: Path, step: int) -> Path:
-    """The folder of the checkpoint after `step` optimizer steps."""
-    return run_dir / "checkpoints" / f"step-{step:09d}"
 
 
 def rng_file(rank: int) -> str:
@@ -73,16 +72,17 @@ def find_checkpoint(path: Path, prefer: Literal["best", "last"]) -> Path:
     Raises:
         WarpTrainError: `path` does not exist, or is neither.
     """
-    if not is_there(path):
+    place = followed(path)
+    if not is_there(place):
         raise WarpTrainError(
             f"{plain(path)}: no such file or folder; expected a run or checkpoint folder"
         )
-    if is_there(path / MODEL_FILE):
-        return path.resolve()
-    best = path / "best"
+    if is_there(place / MODEL_FILE):
+        return real_checkpoint(place)
+    best = followed(place / "best")
     if prefer == "best" and is_there(best / MODEL_FILE):
-        return best.resolve()
-    newest = newest_checkpoint(path)
+        return real_checkpoint(best)
+    newest = newest_checkpoint(place)
     if newest is None:
         raise WarpTrainError(
             f"{path}: neither a checkpoint folder (no {MODEL_FILE}) nor a run folder with a "
@@ -114,11 +114,11 @@ def find_start(init_from: Path, run_dir: Path) -> Path:
         WarpTrainError: `init_from` is neither a run nor a checkpoint folder.
     """
     found = find_checkpoint(init_from, prefer="best")
-    pin = _pin(found, run_dir)
+    pin = followed(_pin(found, run_dir))
     chosen = (
         init_from.name == found.name
     )  # named itself, and not through a run or a link that may have moved on
-    return pin.resolve() if is_there(pin / MODEL_FILE) and not chosen else found
+    return real_checkpoint(pin) if is_there(pin / MODEL_FILE) and not chosen else found
 
 
 def pin_checkpoint(folder: Path, run_dir: Path) -> None:
@@ -136,7 +136,7 @@ def pin_checkpoint(folder: Path, run_dir: Path) -> None:
 def _pin(folder: Path, run_dir: Path) -> Path:
     here = run_dir.resolve()
     tag = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
-    return folder.parent.parent / PINNED / f"{here.name}-{tag}"
+    return run_of(folder) / PINNED / f"{here.name}-{tag}"
 
 
 def prune_checkpoints(run_dir: Path, keep_last: int) -> None:
@@ -159,37 +159,22 @@ def _newest_first(run_dir: Path) -> list[Path]:
 
 def have_vanished(run_dir: Path) -> bool:
     """Whether the run's folder, or the checkpoint that `last` points at, has been removed."""
-    last = run_dir / "last"
     with suppress(OSError):  # no permission: the next write reports it
-        return is_gone(run_dir) or (last.is_symlink() and is_gone(last))
+        return is_gone(run_dir) or is_dangling(run_dir / "last")
     return False
 
 
 def clean_interrupted_writes(run_dir: Path) -> None:
     """Removes what a process that was killed while saving has left. Main process, at start."""
-    for leftover in (run_dir / "checkpoints").glob(f"{REPLACED}*"):
+    places = (run_dir, run_dir / PINNED, run_dir / "checkpoints")
+    for leftover in (found for place in places for found in place.glob(f"{REPLACED}*")):
         original = leftover.with_name(leftover.name.removeprefix(REPLACED))
-        if original.exists():
+        if os.path.lexists(original):
             shutil.rmtree(leftover)
         else:
             leftover.rename(original)
     for leftover in (run_dir / "checkpoints").glob(f"{INCOMING}*"):
         shutil.rmtree(leftover)
-
-
-def read_trainer_state(folder: Path) -> TrainerState:
-    """Reads `trainer_state.json` of a checkpoint folder.
-
-    Raises:
-        WarpTrainError: the file is missing, is not JSON, or lacks a field.
-    """
-    path = folder / STATE_FILE
-    try:
-        return TrainerState.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = plain(".".join(str(part) for part in first["loc"]))
-        raise WarpTrainError(f"{path}: {key}: {plain(first['msg'])}") from error
 
 
 class CheckpointError(WarpTrainError):
@@ -255,19 +240,16 @@ def point_links(run_dir: Path, folder: Path, links: Collection[Link]) -> None:
     """Points `links` at a checkpoint; `last` without `interrupted` removes `interrupted`.
 
     Raises:
-        CheckpointError: the write failed, or the file system has no symbolic links.
+        CheckpointError: the write failed.
     """
     try:
         for link in links:
             point_link(run_dir / link, folder)
         if "last" in links and "interrupted" not in links:
-            (run_dir / "interrupted").unlink(missing_ok=True)
+            remove_link(run_dir / "interrupted")
         fsync_path(run_dir)
     except OSError as error:
-        hint = "; this file system has no symbolic links" if error.errno == errno.EPERM else ""
-        raise CheckpointError(
-            f"{run_dir}: cannot point a link at {folder} ({error}){hint}"
-        ) from error
+        raise CheckpointError(f"{run_dir}: cannot point a link at {folder} ({error})") from error
 
 
 def _is_complete(folder: Path) -> bool:

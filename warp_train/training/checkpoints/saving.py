@@ -21,24 +21,23 @@ from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.checkpoints.folder import (
     OPTIMIZER_FILE,
     RAW_FILE,
-    STATE_FILE,
     CheckpointError,
-    Link,
-    checkpoint_folder,
     point_links,
     prune_checkpoints,
-    read_trainer_state,
     rng_file,
     write_folder,
 )
+from warp_train.training.checkpoints.links import Link, checkpoint_folder
 from warp_train.training.checkpoints.saved_values import as_ours
 from warp_train.training.checkpoints.state import (
+    STATE_FILE,
     RunPosition,
     TrainerState,
     load_optimizer,
     optimizer_groups,
     optimizer_tensors,
     random_state,
+    read_trainer_state,
     set_random_state,
 )
 from warp_train.training.disk import is_there

@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from warp_train.models.pretrained import plain
+from warp_train.models.pretrained import plain, read_json
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import Section
 from warp_train.training.checkpoints.saved_values import as_ours, require_adam_state
 
+STATE_FILE = "trainer_state.json"
 NUMPY_WORDS = 624
 PYTHON_STATE_VERSION = 3
 
@@ -75,6 +76,21 @@ class TrainerState(RunPosition):
     grad_scaler: dict[str, JsonValue]
     """Loss scale of fp16 training; empty otherwise."""
     param_groups: list[ParamGroup]
+
+
+def read_trainer_state(folder: Path) -> TrainerState:
+    """Reads `trainer_state.json` of a checkpoint folder.
+
+    Raises:
+        WarpTrainError: the file is missing, is not JSON, or lacks a field.
+    """
+    path = folder / STATE_FILE
+    try:
+        return TrainerState.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = plain(".".join(str(part) for part in first["loc"]))
+        raise WarpTrainError(f"{path}: {key}: {plain(first['msg'])}") from error
 
 
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
