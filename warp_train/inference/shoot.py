@@ -99,6 +99,25 @@ class CommonLens(NamedTuple):
         return cls(*map(torch.from_numpy, arrays))
 
 
+class OwnSolution(NamedTuple):
+    """What the edges of one photo alone find: small enough to keep for every photo of a shoot."""
+
+    modes: Tensor
+    """`[3]`: the lens, as `CommonLens.modes`."""
+    information: Tensor
+    """`[3, 3]` about a common lens, beside the photo's own deviation from it."""
+
+    def distance(self, common: CommonLens) -> float:
+        """The squared Mahalanobis distance from a common lens, as `_State.distance`, for a photo
+        that need not be one of those that decided."""
+        apart = self.modes - common.modes
+        return float((apart * _times(self.information, apart)).sum())
+
+    def contradicts(self, common: CommonLens) -> bool:
+        """Whether the photo was not taken through this lens."""
+        return self.distance(common) > FARTHEST
+
+
 def packed(photo: Observation) -> Arrays:
     """An observation on the CPU by value, for another process.
 
@@ -158,40 +177,42 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
 
 
 @torch.no_grad()
-def distance_of(head: ParametricHead, photo: Observation, common: CommonLens) -> float:
-    """The squared Mahalanobis distance of a photo's own solution from the common lens, as
-    `_State.distance`, for a photo that need not be one of those that decided."""
+def solve_alone(head: ParametricHead, photo: Observation) -> OwnSolution:
+    """The solution of one photo by itself, without the prior."""
     weighed, guess = head.plumb_line.converged(photo.weighed)
     equations = head.plumb_line.equations(weighed, guess, 1.0)
     own, eye = equations.information, torch.eye(RADIAL_TERMS)
-    floor = _LEAST_INFORMATION * eye
-    apart = guess.modes + torch.linalg.solve(own + floor, equations.pull) - common.modes
-    information = torch.linalg.inv(eye + _OWN_VARIANCE * own) @ own
-    return float((apart * _times(information, apart)).sum())
+    modes = guess.modes + torch.linalg.solve(own + _LEAST_INFORMATION * eye, equations.pull)
+    return OwnSolution(modes[0], (torch.linalg.inv(eye + _OWN_VARIANCE * own) @ own)[0])
 
 
 class Shoot:
-    """Collects the photos of one lens, and keeps those with the most information about it."""
+    """Collects the photos of one lens, and keeps those with the most information about it.
+
+    The lens depends on the photos alone: neither on the order in which they are added, nor on
+    their names.
+    """
 
     def __init__(self, head: ParametricHead) -> None:
         self.photos = 0
         """Number of photos that were added."""
         self._head = head
-        self._kept: list[tuple[float, int, Observation]] = []
+        self._kept: list[tuple[tuple[float, ...], Observation]] = []
 
-    def add(self, index: int, photo: Observation) -> None:
-        """Adds a photo. `index` orders the photos, whatever the order in which they come."""
+    def add(self, photo: Observation) -> None:
+        """Adds a photo."""
         self.photos += 1
-        self._kept.append((_information(self._head.plumb_line, photo), index, photo))
-        if len(self._kept) > MOST_PHOTOS:
-            self._kept.remove(min(self._kept, key=lambda kept: kept[:2]))
+        # The votes order photos with the same information, such as those without any edge.
+        rank = (_information(self._head.plumb_line, photo), *photo.votes[0].tolist())
+        self._kept.append((rank, photo))
+        self._kept.sort(key=lambda kept: kept[0], reverse=True)
+        del self._kept[MOST_PHOTOS:]
 
     def solve(self, least: int = 2) -> CommonLens | None:
         """The common lens; None for less than `least` photos."""
         if len(self._kept) < least:
             return None
-        ordered = sorted(self._kept, key=lambda kept: kept[1])
-        return common_lens(self._head, [photo for _, _, photo in ordered])
+        return common_lens(self._head, [photo for _, photo in self._kept])
 
 
 @torch.no_grad()
