@@ -12,7 +12,12 @@ from export_helpers import CAMERA
 from lens_helpers import SIZE, as_if_trained, seen_through
 from numpy.typing import NDArray
 
-from warp_train.geometry import build_parametric_grid, covering_zoom, end_point_error
+from warp_train.geometry import (
+    build_parametric_grid,
+    covering_zoom,
+    end_point_error,
+    percent_to_px,
+)
 from warp_train.inference.shoot import (
     CommonLens,
     Shoot,
@@ -81,6 +86,16 @@ def test_together_photos_find_their_lens_better_than_alone(
     assert common.expected_error(model.parametric_head, SIZE) < few.expected_error(
         model.parametric_head, SIZE
     )
+
+
+def test_one_photo_is_no_evidence_that_photos_agree(model: HybridModel) -> None:
+    # Its lens has no other to differ from, but it is wrong as often as another photo's.
+    photos = [seen(model, LENS, seed) for seed in range(COUNT)]
+    head = model.parametric_head
+    alone = [solve(model, [observation]) for observation, _ in photos]
+    errors = [error(lens.params(head, SIZE)[None], LENS) for lens in alone]
+    expected = [percent_to_px(lens.expected_error(head, SIZE), *SIZE) for lens in alone]
+    assert np.mean(expected) > 0.7 * np.mean(errors)
 
 
 def test_neither_order_nor_company_of_a_photo_changes_the_lens(model: HybridModel) -> None:

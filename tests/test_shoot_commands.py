@@ -259,7 +259,7 @@ def test_a_focal_length_borrows_from_its_neighbours_in_export_as_in_rectify(
     errors = [
         error(torch.tensor([one.params], dtype=torch.float32), LENS) for one in (borrowed, own)
     ]
-    assert errors[0] < errors[1], errors
+    assert errors[0] < 0.8 * errors[1], errors
     # As `rectify` does.
     plan = plan_shoots([Job(path) for path in paths], "auto")
     records = {record["input"]: record for record in rectify(plan, str(model), Settings(folder))}

@@ -47,7 +47,10 @@ FARTHEST = 11.3
 """Squared Mahalanobis distance beyond which a photo was not taken through the lens of its shoot:
 one photo in a hundred that was is farther (χ² with three degrees of freedom)."""
 _LARGEST_STEP = 1.0  # of a mode
-_LEAST_SPREAD = 0.05
+_USUAL_SPREAD, _USUAL_FOR = 0.25, 2.0
+"""How far photos of a shoot usually are apart, over what `T` lets expect, and the weight of this:
+one or two photos show too little of it (a scaled inverse χ² prior: G. Smyth, "Linear models and
+empirical Bayes methods", 2004)."""
 _OWN_BEND = 0.15
 """% of the half diagonal: the distortion that straight photos of the world have, which no number of
 photos averages out."""
@@ -171,8 +174,9 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
     votes = torch.cat([photo.votes for photo in photos]).mean(0, keepdim=True)
     # How far the photos are apart, against what `T` lets expect (Birge's ratio: R. Birge, "The
     # calculation of errors by the method of least squares", 1932).
-    spread = (state.weights * state.distance).sum() / (RADIAL_TERMS * state.weights.sum())
-    covariance = torch.linalg.inv(state.information) * spread.clamp_min(_LEAST_SPREAD)
+    apart = (state.weights * state.distance).sum() / RADIAL_TERMS
+    spread = (apart + _USUAL_FOR * _USUAL_SPREAD) / (state.weights.sum() + _USUAL_FOR)
+    covariance = torch.linalg.inv(state.information) * spread
     return CommonLens(state.modes, votes, covariance)
 
 
