@@ -1,7 +1,8 @@
 """`rectify`, `evaluate` and `export` where photos share a lens."""
 
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,20 @@ import torch
 from export_helpers import camera_tags
 from lens_helpers import SIZE, as_if_trained, seen_through
 from PIL import Image as Pillow
-from test_shoot import LENS, drawing
+from test_shoot import LENS, drawing, error
 
 from warp_train import Straightener
 from warp_train.cli import main
 from warp_train.data.decoding import decode_image
+from warp_train.data.sources.manifest import PairItem
+from warp_train.evaluation.evaluate import evaluate
+from warp_train.export.lenses import find_lens, shared_by_exif, shared_lenses
 from warp_train.geometry import covering_zoom, invert_lens
-from warp_train.models import TrainedOn, save_pretrained
+from warp_train.inference.rectify import plan_shoots, rectify
+from warp_train.inference.rectify_inputs import Job, Settings
+from warp_train.models import HybridModel, TrainedOn, save_pretrained
+from warp_train.models.heads_parametric import Observation
+from warp_train.models.hybrid_model import Prediction
 
 OTHER = (0.25, -0.05, 0.0)
 
@@ -34,11 +42,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(path: Path, lens: tuple[float, ...], seed: int, *, exif: bool = True) -> Path:
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rectify` without worker processes, which take seconds to start."""
+
+    def run(jobs: list[Job], load: Callable[[], Callable[[Job], object]], workers: int) -> object:
+        work = load()
+        yield from ((job, work(job)) for job in jobs)
+
+    monkeypatch.setattr("warp_train.inference.rectify.run_jobs", run)
+
+
+def write(
+    path: Path, lens: tuple[float, ...], seed: int, *, exif: bool = True, focal: float = 18.0
+) -> Path:
     image = seen_through(lens, drawing(seed))[0].permute(1, 2, 0).mul(255).byte().numpy()
     tags = Pillow.Exif()
     if exif:
-        camera_tags(tags, LensModel="18-55mm VR")
+        camera_tags(tags, LensModel="18-55mm VR", FocalLength=focal)
     path.parent.mkdir(parents=True, exist_ok=True)
     Pillow.fromarray(image).save(path, exif=tags, quality=97)
     return path
@@ -97,7 +118,9 @@ def test_rectify_gives_the_photos_of_a_lens_one_lens(
     assert np.abs(np.sum(first) - sum(LENS)) < 0.5 * np.mean(errors)
 
 
-def test_rectify_by_folder_and_by_exif(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_rectify_by_folder_and_by_exif(
+    model: Path, photos: Path, tmp_path: Path, in_this_process: None
+) -> None:
     folder = rectified(model, photos, tmp_path / "folder", "--shoot", "folder", "--params-only")
     assert folder["plain"]["shoot"]["photos"] == 8  # type: ignore[index]
     exif = rectified(model, photos, tmp_path / "exif", "--shoot", "exif", "--params-only")
@@ -106,7 +129,9 @@ def test_rectify_by_folder_and_by_exif(model: Path, photos: Path, tmp_path: Path
     ]
 
 
-def test_straighten_shoot_is_rectify(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_straighten_shoot_is_rectify(
+    model: Path, photos: Path, tmp_path: Path, in_this_process: None
+) -> None:
     paths = sorted(photos.glob("[0-5].jpg"))
     found = rectified(model, photos, tmp_path, "--shoot", "auto", "--format", "png")
     rgb = [decode_image(path).pixels for path in [*paths, photos / "other.jpg"]]
@@ -155,14 +180,90 @@ def test_evaluate_has_a_row_for_the_lens_of_a_shoot(
     assert all("shoot" not in image for image in found["images"][6:])
 
 
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of the batch of each run of the network."""
+    sizes: list[int] = []
+    look = HybridModel.look
+
+    def counted(network: HybridModel, image: torch.Tensor) -> tuple[Prediction, Observation]:
+        sizes.append(len(image))
+        return look(network, image)
+
+    monkeypatch.setattr(HybridModel, "look", counted)
+    return sizes
+
+
+def test_evaluate_sees_each_photo_once_and_keeps_the_shoot_in_work_alone(
+    model: Path, photos: Path, runs: list[int]
+) -> None:
+    # Two shoots and a photo without one, in turns, as a manifest may have them.
+    names = ("0", "3", "plain", "1", "4", "2", "5")
+    shoots = ("a", "b", "", "a", "b", "a", "b")
+    target = photos / "plain.jpg"
+    nowhere = np.full(8, np.nan)
+    items = [
+        PairItem(name, name, target, photos / f"{name}.jpg", nowhere, "", {"shoot": shoot})
+        for name, shoot in zip(names, shoots, strict=True)
+    ]
+    kept = []
+
+    def measured(_: object) -> None:
+        kept.append(sum(type(thing) is Observation for thing in gc.get_objects()))
+
+    found = evaluate(Straightener.from_pretrained(model, "cpu"), items, on_result=measured)
+    assert [photo.task.item.image_id for photo in found.photos] == list(names)
+    assert len(runs) == 2 * len(items)  # the photo and its target
+    assert max(kept) <= 3
+    by_name = {photo.task.item.image_id: photo.task for photo in found.photos}
+    assert by_name["plain"].one_lens is None
+    lenses = {name: by_name[name].one_lens for name in names if name != "plain"}
+    for name, first in (("1", "0"), ("2", "0"), ("4", "3"), ("5", "3")):
+        one, other = lenses[name], lenses[first]
+        assert one is not None
+        assert other is not None
+        np.testing.assert_allclose(one.params[:3], other.params[:3], atol=1e-6)
+    assert lenses["0"] is not None
+    assert lenses["3"] is not None
+    assert np.abs(lenses["0"].params - lenses["3"].params).max() > 1e-6
+
+
 def test_export_measures_the_photos_of_a_lens_together(
-    model: Path, photos: Path, tmp_path: Path
+    model: Path, photos: Path, tmp_path: Path, runs: list[int]
 ) -> None:
     out = tmp_path / "lenses.jsonl"
     paths = [str(photos / f"{name}.jpg") for name in (*range(6), "plain")]
     arguments = ["export", str(model), *paths, "--to", "opencv", "--out", str(out)]
     assert main([*arguments, "--device", "cpu"]) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(runs) == 7
     for row in rows[1:6]:
         np.testing.assert_allclose(row["params"][:3], rows[0]["params"][:3], atol=1e-6)
     assert np.abs(np.subtract(rows[6]["params"], rows[0]["params"])[:3]).max() > 1e-4
+
+
+def test_a_focal_length_borrows_from_its_neighbours_in_export_as_in_rectify(
+    model: Path, tmp_path: Path, in_this_process: None
+) -> None:
+    folder = tmp_path / "zoom"
+    for seed in range(4):
+        write(folder / f"{seed}.jpg", LENS, seed, focal=18.0)
+    lonely = write(folder / "lonely.jpg", LENS, 8, focal=20.0)
+    straightener = Straightener.from_pretrained(model, "cpu")
+    paths = sorted(folder.iterdir())
+    shared = shared_lenses(straightener, shared_by_exif(paths), lambda: None)
+    assert set(shared) == set(paths)
+    own = find_lens(straightener, lonely)
+    borrowed = find_lens(straightener, lonely, shared[lonely])
+    assert borrowed.refused is None
+    errors = [
+        error(torch.tensor([one.params], dtype=torch.float32), LENS) for one in (borrowed, own)
+    ]
+    assert errors[0] < 0.8 * errors[1], errors
+    # As `rectify` does.
+    plan = plan_shoots([Job(path) for path in paths], "auto")
+    records = {record["input"]: record for record in rectify(plan, str(model), Settings(folder))}
+    assert records[str(lonely)]["shoot"]["photos"] == 1
+    for path in paths:
+        exported = find_lens(straightener, path, shared[path]).params
+        np.testing.assert_allclose(records[str(path)]["params"], exported, atol=1e-9)

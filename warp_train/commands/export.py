@@ -15,14 +15,15 @@ from warp_train.export.lcp import LensProfile
 from warp_train.export.lenses import (
     FoundLens,
     camera_names,
-    common_lenses,
     find_lens,
     lcp_profiles,
     lensfun_entry,
     opencv_row,
     shared_by_exif,
+    shared_lenses,
 )
 from warp_train.export.photo_lens import LeftOut
+from warp_train.inference.shoot_keys import Frame
 from warp_train.inference.straightener import Straightener
 from warp_train.photos.formats import HEIF_SUFFIXES, PHOTO_SUFFIXES, remedy, unread_line
 from warp_train.runtime.console import say
@@ -36,9 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.to == "lcp":
         _check_one_lens(camera_names(photos, arguments.lens), arguments.out)
     straightener = Straightener.from_pretrained(arguments.model, arguments.device)
-    looks = sum(map(len, shared_by_exif(photos)))
+    groups = shared_by_exif(photos)
+    looks = sum(map(len, groups))
     with Progress(looks + len(photos), "look" if looks else "photo") as progress:
-        results = _lenses(straightener, photos, progress)
+        results = _lenses(straightener, photos, groups, progress)
         if arguments.to == "opencv":
             return _write_opencv(results, arguments.out, progress)
         found = list(results)
@@ -46,10 +48,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lenses(
-    straightener: Straightener, photos: Sequence[Path], progress: Progress
+    straightener: Straightener,
+    photos: Sequence[Path],
+    groups: Sequence[Sequence[Frame]],
+    progress: Progress,
 ) -> Iterator[FoundLens | BadSample]:
     """The lens of each photo, or the reason why it cannot be read, which is also printed."""
-    shared = common_lenses(straightener, photos, progress.advance)
+    shared = shared_lenses(straightener, groups, progress.advance)
     for path in photos:
         try:
             found = find_lens(straightener, path, shared.get(path))

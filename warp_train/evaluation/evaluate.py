@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,9 +25,10 @@ from warp_train.evaluation.measuring import (
     start_measuring,
 )
 from warp_train.evaluation.statistics import Totals, total
+from warp_train.inference.look import Look
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.shoot import CommonLens
-from warp_train.inference.straightener import Look, Straightener
+from warp_train.inference.shoot import Shoot
+from warp_train.inference.straightener import Straightener
 from warp_train.photos.pixels import Image
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.worker_pool import run_jobs
@@ -108,7 +108,11 @@ def evaluate(
     with closing(_measured(_tasks(straightener, items, take), fixed_warp, count)) as measured:
         for result in measured:
             take(result)
-    photos = [result for result in results if isinstance(result, PhotoResult)]
+    place = {(item.input, item.target): number for number, item in enumerate(items)}
+    photos = sorted(
+        (result for result in results if isinstance(result, PhotoResult)),
+        key=lambda photo: place[photo.task.item.input, photo.task.item.target],
+    )
     failed = [result for result in results if not isinstance(result, PhotoResult)]
     if not photos:
         raise WarpTrainError(f"none of the {len(failed)} pairs could be read")
@@ -135,44 +139,55 @@ def _tasks(
 ) -> Iterator[Task]:
     """A task for each photo that can be read, with the warps that `rectify` would apply.
 
-    `failed` is called for the others.
+    Photos of a shoot come together. `failed` is called for photos that cannot be read.
     """
-    lenses = _common_lenses(straightener, items)
+    for together in _by_shoot(items):
+        if len(together) == 1:
+            for item, photo in _readable(together, failed):
+                yield _task(straightener, item, straightener.look(photo))
+            continue
+        shoot, head = Shoot(straightener.head), straightener.head
+        seen = [
+            (item, straightener.see(photo, shoot)) for item, photo in _readable(together, failed)
+        ]
+        common = shoot.solve()
+        for item, one in seen:
+            by_common = None if common is None else one.look(common, head)
+            yield _task(straightener, item, one.look(None, head), by_common)
+
+
+def _by_shoot(items: Iterable[PairItem]) -> list[list[PairItem]]:
+    """The photos of each shoot, and each photo without a shoot."""
+    found: dict[Hashable, list[PairItem]] = {}
+    for number, item in enumerate(items):
+        found.setdefault(shoot_of(item) or number, []).append(item)
+    return list(found.values())
+
+
+def _readable(
+    items: Iterable[PairItem], failed: Callable[[FailedPhoto], object]
+) -> Iterator[tuple[PairItem, Image]]:
     for item in items:
         try:
             photo = decode_image(item.input).pixels
         except BadSample as bad:
             failed(failed_photo(item, str(bad)))
-            continue
-        look = straightener.look(photo)
-        common = lenses.get(shoot_of(item))
-        yield Task(
-            item,
-            *_arrays(look.chosen.warp),
-            look.chosen.mode,
-            look.chosen.refused,
-            look.expected_error_px,
-            _target_warp(straightener, item),
-            None if common is None else _applied(straightener.look(photo, common=common)),
-        )
+        else:
+            yield item, photo
 
 
-def _common_lenses(
-    straightener: Straightener, items: Sequence[PairItem]
-) -> dict[str | None, CommonLens]:
-    """The lens of each shoot with two or more photos that can be read."""
-    by_shoot: dict[str | None, list[PairItem]] = {}
-    for item in items:
-        by_shoot.setdefault(shoot_of(item), []).append(item)
-    by_shoot.pop(None, None)
-    found = {name: straightener.common_lens(_readable(same)) for name, same in by_shoot.items()}
-    return {name: lens for name, lens in found.items() if lens is not None}
-
-
-def _readable(items: Iterable[PairItem]) -> Iterator[Image]:
-    for item in items:
-        with contextlib.suppress(BadSample):  # reported when it is measured
-            yield decode_image(item.input).pixels
+def _task(
+    straightener: Straightener, item: PairItem, own: Look, by_common: Look | None = None
+) -> Task:
+    return Task(
+        item,
+        *_arrays(own.chosen.warp),
+        own.chosen.mode,
+        own.chosen.refused,
+        own.expected_error_px,
+        _target_warp(straightener, item),
+        None if by_common is None else _applied(by_common),
+    )
 
 
 def _target_warp(straightener: Straightener, item: PairItem) -> AppliedWarp | None:

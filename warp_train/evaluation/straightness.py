@@ -8,7 +8,7 @@ therefore does not depend on how well a corner can be found in a resampled photo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from warp_train.data.decoding import decode_image
 from warp_train.geometry import grid_to_pixels
+from warp_train.inference.look import SeenPhoto
 from warp_train.inference.photo_warp import PhotoWarp
+from warp_train.inference.shoot import CommonLens, Shoot
 from warp_train.inference.straightener import Straightener
 from warp_train.photos.pixels import Image
 
@@ -48,18 +50,49 @@ class Board:
         return deviation(self.corners)
 
 
-def measure(path: Path, straightener: Straightener, columns: int, rows: int) -> Board | None:
-    """The board in one photo, as it is and after the warp that `rectify` would apply.
+class Boards:
+    """Measures the photos of a folder, each read and shown to the network once.
 
-    None if no board is found. Raises BadSample if the photo cannot be read.
+    Boards of one size were seen by one camera, so their photos are a shoot.
     """
-    photo = decode_image(path).pixels
-    corners = find_corners(photo, columns, rows)
-    if corners is None:
-        return None
-    size = photo.shape[0], photo.shape[1]
-    warp = straightener.look(photo).chosen.warp
-    return Board(path, size, corners, deviation(corrected(corners, warp, *size)))
+
+    def __init__(self, straightener: Straightener, columns: int, rows: int) -> None:
+        """`columns` and `rows`: inner corners of the board."""
+        self._straightener = straightener
+        self._grid = columns, rows
+        self._shoots: dict[tuple[int, int], Shoot] = {}
+        self._found: list[tuple[Board, SeenPhoto]] = []
+
+    def add(self, path: Path) -> bool:
+        """Whether a board is found in the photo. Raises BadSample if it cannot be read."""
+        photo = decode_image(path).pixels
+        corners = find_corners(photo, *self._grid)
+        if corners is None:
+            return False
+        size = photo.shape[0], photo.shape[1]
+        shoot = self._shoots.setdefault(size, Shoot(self._straightener.head))
+        seen = self._straightener.see(photo, shoot)
+        left = deviation(corrected(corners, self._warp(seen, None), *size))
+        self._found.append((Board(path, size, corners, left), seen))
+        return True
+
+    def measured(self) -> list[Board]:
+        """All boards, as they are and after the warps that `rectify` would apply, also by the lens
+        that the boards of one size agree on, and after OpenCV's calibration."""
+        lenses = {size: shoot.solve() for size, shoot in self._shoots.items()}
+        return calibrated([self._by_one_lens(*found, lenses) for found in self._found])
+
+    def _by_one_lens(
+        self, board: Board, seen: SeenPhoto, lenses: Mapping[tuple[int, int], CommonLens | None]
+    ) -> Board:
+        common = lenses[board.size]
+        if common is None:
+            return board
+        left = deviation(corrected(board.corners, self._warp(seen, common), *board.size))
+        return replace(board, one_lens=left)
+
+    def _warp(self, seen: SeenPhoto, common: CommonLens | None) -> PhotoWarp:
+        return seen.look(common, self._straightener.head).chosen.warp
 
 
 def find_corners(photo: Image, columns: int, rows: int) -> Corners | None:
@@ -99,22 +132,6 @@ def corrected(corners: Corners, warp: PhotoWarp, height: int, width: int) -> Cor
     seen = torch.from_numpy(corners) / half - 1
     moved: Corners = grid_to_pixels(warp.targets(seen, height, width), height, width).numpy()
     return moved
-
-
-def with_one_lens(boards: Sequence[Board], straightener: Straightener) -> list[Board]:
-    """The boards with `one_lens`: those of one size were seen by one camera."""
-    by_size = defaultdict(list)
-    for board in boards:
-        by_size[board.size].append(board)
-    found: dict[Path, float] = {}
-    for size, group in by_size.items():
-        common = straightener.common_lens(decode_image(board.photo).pixels for board in group)
-        if common is None:
-            continue
-        for board in group:
-            look = straightener.look(decode_image(board.photo).pixels, common=common)
-            found[board.photo] = deviation(corrected(board.corners, look.chosen.warp, *size))
-    return [replace(board, one_lens=found.get(board.photo)) for board in boards]
 
 
 def calibrated(boards: Sequence[Board]) -> list[Board]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from warp_train.data.decoding import BadSample, decode_image
 from warp_train.export.lcp import LcpExport, lens_profiles
 from warp_train.export.lensfun import LensfunExport, lensfun_database
 from warp_train.export.opencv import opencv_lens
 from warp_train.export.photo_lens import LeftOut, PhotoLens
-from warp_train.inference.shoot import CommonLens
-from warp_train.inference.shoot_keys import read_frame, shoots
-from warp_train.inference.straightener import Look, Straightener
+from warp_train.inference.look import Look, SeenPhoto
+from warp_train.inference.shoot import CommonLens, Shoot
+from warp_train.inference.shoot_keys import Frame, by_zoom, focal_of, read_frame, shoots, zoom_of
+from warp_train.inference.straightener import Straightener
+from warp_train.inference.zooms import zoom_lenses
 from warp_train.photos.camera_exif import NoCamera, read_camera
 from warp_train.photos.corrected import panorama, why_corrected
 from warp_train.photos.files import read_metadata
@@ -44,58 +46,82 @@ class FoundLens:
         return "; ".join(self.look.chosen.refused) or None
 
 
+class SharedLens(NamedTuple):
+    """A photo that was looked at, and the lens that it shares with others."""
+
+    seen: SeenPhoto
+    common: CommonLens
+
+
 def find_lens(
-    straightener: Straightener, path: Path, common: CommonLens | None = None
+    straightener: Straightener, path: Path, shared: SharedLens | None = None
 ) -> FoundLens:
     """The lens that the model predicts for a photo, or a weaker one if that is not safe.
 
     A photo whose metadata mark a correction that was applied already has no lens to measure.
 
     Args:
-        common: the lens that the photo shares with others, see `common_lenses`.
+        shared: of the photo, if it is one of `shared_lenses`.
 
     Raises:
         BadSample: the photo cannot be read, or it is a panorama.
     """
-    pixels = decode_image(path).pixels
-    metadata = read_metadata(path)
-    if (reason := panorama(metadata)) is not None:
-        raise BadSample(path, reason)
-    corrected = why_corrected(metadata)
-    shared = common if corrected is None else None
-    look = straightener.look(pixels, lens_only=True, leave_alone=corrected, common=shared)
-    return FoundLens(path, look)
+    if shared is not None:
+        return FoundLens(path, shared.seen.look(shared.common, straightener.head, lens_only=True))
+    pixels, corrected = _read(path)
+    return FoundLens(path, straightener.look(pixels, lens_only=True, leave_alone=corrected))
 
 
-def common_lenses(
-    straightener: Straightener, paths: Iterable[Path], on_look: Callable[[], object]
-) -> dict[Path, CommonLens]:
-    """The lens of each photo that shares one with others by its EXIF.
+def shared_by_exif(paths: Iterable[Path]) -> list[list[Frame]]:
+    """The photos that share a lens, see `shoot_keys.shoots`."""
+    frames = [frame for path in paths if (frame := read_frame(path)) is not None]
+    return shoots(frames, "auto")
+
+
+def shared_lenses(
+    straightener: Straightener, groups: Iterable[Sequence[Frame]], on_look: Callable[[], object]
+) -> dict[Path, SharedLens]:
+    """The photos that share a lens with others. Focal lengths of one zoom borrow from each other.
 
     Args:
+        groups: as of `shared_by_exif`.
         on_look: called after each look at such a photo.
     """
-    shared: dict[Path, CommonLens] = {}
-    for group in shared_by_exif(paths):
-        lens = straightener.common_lens(_measurable(group, on_look))
-        if lens is not None:
-            shared |= dict.fromkeys(group, lens)
+    shared: dict[Path, SharedLens] = {}
+    for zoom in by_zoom(groups, lambda group: zoom_of(group, "auto")):
+        found = [Shoot(straightener.head) for _ in zoom]
+        seen = [
+            list(_seen(straightener, shoot, group, on_look))
+            for shoot, group in zip(found, zoom, strict=True)
+        ]
+        lenses = zoom_lenses(found, [focal_of(group) for group in zoom])
+        for lens, photos in zip(lenses, seen, strict=True):
+            if lens is not None:
+                shared |= {path: SharedLens(photo, lens) for path, photo in photos}
     return shared
 
 
-def shared_by_exif(paths: Iterable[Path]) -> list[list[Path]]:
-    """The photos that share a lens, see `shoot_keys.shoots`."""
-    frames = [frame for path in paths if (frame := read_frame(path)) is not None]
-    return [[frame.path for frame in group] for group in shoots(frames, "auto")]
-
-
-def _measurable(paths: Iterable[Path], on_look: Callable[[], object]) -> Iterator[Image]:
-    for path in paths:
+def _seen(
+    straightener: Straightener, shoot: Shoot, group: Iterable[Frame], on_look: Callable[[], object]
+) -> Iterator[tuple[Path, SeenPhoto]]:
+    """The photos of a group that can be measured, after they were added to their shoot."""
+    for frame in group:
         with suppress(BadSample):  # reported when its lens is measured
-            pixels, metadata = decode_image(path).pixels, read_metadata(path)
-            if panorama(metadata) is None and why_corrected(metadata) is None:
-                yield pixels
+            pixels, corrected = _read(frame.path)
+            if corrected is None:
+                yield frame.path, straightener.see(pixels, shoot)
         on_look()
+
+
+def _read(path: Path) -> tuple[Image, str | None]:
+    """A photo, and the mark of a correction that was applied already, if it has one.
+
+    Raises BadSample for a photo that cannot be read, and for a panorama.
+    """
+    pixels, metadata = decode_image(path).pixels, read_metadata(path)
+    if (reason := panorama(metadata)) is not None:
+        raise BadSample(path, reason)
+    return pixels, why_corrected(metadata)
 
 
 def opencv_row(found: FoundLens) -> dict[str, Any]:

@@ -45,6 +45,12 @@ class SmallCopy:
     across: bool
     """The copy is turned by a quarter."""
 
+    @property
+    def photo_size(self) -> tuple[int, int]:
+        """(height, width) of the photo, upright."""
+        height, width = self.shape
+        return (width, height) if self.across else (height, width)
+
     def photo_lens(self, params: Tensor) -> Tensor:
         """The lens `[8]` float64 in the photo's own frame, from that in the copy's."""
         lens = rescale_params(params.double().cpu(), 1 / fit_ratio(self.shape, self.size))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from warp_train.inference.rectify_inputs import Job, Record, Settings, ShootLens, failure
-from warp_train.inference.shoot_keys import Frame, Grouping, name_of, read_frame, shoots, zoom_of
+from warp_train.inference.shoot_keys import (
+    Frame,
+    Grouping,
+    by_zoom,
+    focal_of,
+    name_of,
+    read_frame,
+    shoots,
+    zoom_of,
+)
 from warp_train.runtime.atomic_files import incoming_path
 from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
 
 if TYPE_CHECKING:  # it imports torch
-    from warp_train.inference.shoot import Arrays, CommonLens, Shoot
+    from warp_train.inference.shoot import Arrays, Shoot
     from warp_train.inference.straightener import Straightener
 
 Result = TypeVar("Result")
@@ -67,12 +76,11 @@ def plan_shoots(jobs: Sequence[Job], grouping: Grouping) -> Plan:
 
 
 def _planned(group: list[Frame], grouping: Grouping, index: Mapping[Path, int]) -> PlannedShoot:
-    camera = group[0].camera
     return PlannedShoot(
         name_of(group, grouping),
         tuple(sorted(index[frame.path] for frame in group)),
         zoom_of(group, grouping),
-        1.0 if camera is None else camera.focal,
+        focal_of(group),
     )
 
 
@@ -115,39 +123,44 @@ def _shared_lenses(
     model: str,
     workers: int,
     on_look: Callable[[], object],
-) -> Iterable[tuple[int, ShootLens]]:
-    """The lens of each photo that shares one."""
+) -> Iterator[tuple[int, ShootLens]]:
+    """The lens of each photo that shares one. What was seen of a zoom is freed with its lenses."""
     from warp_train.inference.predictor import load_predictor
     from warp_train.inference.shoot import Shoot, unpacked
 
     head = load_predictor(model, "cpu").head
-    wanted = {plan.jobs[i]: (i, shoot) for shoot in plan.shoots for i in shoot.photos}
-    found = {shoot: Shoot(head) for shoot in plan.shoots}
-    with contextlib.closing(run_jobs(list(wanted), looking, workers)) as results:
+    zooms = by_zoom(plan.shoots, lambda shoot: shoot.zoom)
+    found = [[Shoot(head) for _ in zoom] for zoom in zooms]
+    left = [sum(len(shoot.photos) for shoot in zoom) for zoom in zooms]
+    place = {
+        plan.jobs[index]: (z, s)
+        for z, zoom in enumerate(zooms)
+        for s, shoot in enumerate(zoom)
+        for index in shoot.photos
+    }
+    with contextlib.closing(run_jobs(list(place), looking, workers)) as results:
         for job, seen in results:
+            z, s = place[job]
             if seen is not None and not isinstance(seen, JobError):
-                index, shoot = wanted[job]
-                found[shoot].add(index, unpacked(seen))
+                found[z][s].add(unpacked(seen))
             on_look()
-    for shoot, lens in _lenses(found):
-        shared = ShootLens(shoot.name, found[shoot].photos, lens.packed())
-        yield from ((index, shared) for index in shoot.photos)
+            left[z] -= 1
+            if not left[z]:
+                yield from _solved(zooms[z], found[z])
+                found[z].clear()
 
 
-def _lenses(found: Mapping[PlannedShoot, Shoot]) -> Iterator[tuple[PlannedShoot, CommonLens]]:
-    """The lens of each shoot, by what is known of its zoom at all focal lengths."""
-    from warp_train.inference.zooms import along_zoom
+def _solved(
+    zoom: Sequence[PlannedShoot], found: Sequence[Shoot]
+) -> Iterator[tuple[int, ShootLens]]:
+    """The lens of each photo of one zoom, if it has one."""
+    from warp_train.inference.zooms import zoom_lenses
 
-    zooms: dict[Hashable, list[PlannedShoot]] = {}
-    for shoot in found:
-        zooms.setdefault(shoot if shoot.zoom is None else shoot.zoom, []).append(shoot)
-    for shoots_of_one in zooms.values():
-        least = 1 if len(shoots_of_one) > 1 else 2
-        solved = [(shoot, found[shoot].solve(least)) for shoot in shoots_of_one]
-        known = [(shoot, lens) for shoot, lens in solved if lens is not None]
-        if known:
-            near = along_zoom([lens for _, lens in known], [shoot.focal for shoot, _ in known])
-            yield from zip([shoot for shoot, _ in known], near, strict=True)
+    lenses = zoom_lenses(found, [shoot.focal for shoot in zoom])
+    for planned, seen, lens in zip(zoom, found, lenses, strict=True):
+        if lens is not None:
+            shared = ShootLens(planned.name, seen.photos, lens.packed())
+            yield from ((index, shared) for index in planned.photos)
 
 
 def _look(job: Job, straightener: Straightener, settings: Settings) -> Arrays | None:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from warp_train.geometry import jacobian_stats
+from warp_train.inference.look import Look
 from warp_train.inference.photo_change import photo_change
 from warp_train.inference.photo_warp import PhotoWarp, frame_points
 from warp_train.inference.rectify_inputs import Job, Record, Settings, failure
 from warp_train.inference.shoot import CommonLens
-from warp_train.inference.straightener import Look, Straightener, correct
+from warp_train.inference.straightener import Straightener, correct
 from warp_train.inference.view import View
 from warp_train.photos.corrected import crop_note, panorama, why_corrected
 from warp_train.photos.encoding import encode_photo

@@ -47,7 +47,10 @@ FARTHEST = 11.3
 """Squared Mahalanobis distance beyond which a photo was not taken through the lens of its shoot:
 one photo in a hundred that was is farther (χ² with three degrees of freedom)."""
 _LARGEST_STEP = 1.0  # of a mode
-_LEAST_SPREAD = 0.05
+_USUAL_SPREAD, _USUAL_FOR = 0.25, 2.0
+"""How far photos of a shoot usually are apart, over what `T` lets expect, and the weight of this:
+one or two photos show too little of it (a scaled inverse χ² prior: G. Smyth, "Linear models and
+empirical Bayes methods", 2004)."""
 _OWN_BEND = 0.15
 """% of the half diagonal: the distortion that straight photos of the world have, which no number of
 photos averages out."""
@@ -97,6 +100,25 @@ class CommonLens(NamedTuple):
     def unpacked(cls, arrays: Arrays) -> CommonLens:
         """The inverse of `packed`."""
         return cls(*map(torch.from_numpy, arrays))
+
+
+class OwnSolution(NamedTuple):
+    """What the edges of one photo alone find: small enough to keep for every photo of a shoot."""
+
+    modes: Tensor
+    """`[3]`: the lens, as `CommonLens.modes`."""
+    information: Tensor
+    """`[3, 3]` about a common lens, beside the photo's own deviation from it."""
+
+    def distance(self, common: CommonLens) -> float:
+        """The squared Mahalanobis distance from a common lens, as `_State.distance`, for a photo
+        that need not be one of those that decided."""
+        apart = self.modes - common.modes
+        return float((apart * _times(self.information, apart)).sum())
+
+    def contradicts(self, common: CommonLens) -> bool:
+        """Whether the photo was not taken through this lens."""
+        return self.distance(common) > FARTHEST
 
 
 def packed(photo: Observation) -> Arrays:
@@ -152,46 +174,49 @@ def common_lens(head: ParametricHead, photos: Sequence[Observation]) -> CommonLe
     votes = torch.cat([photo.votes for photo in photos]).mean(0, keepdim=True)
     # How far the photos are apart, against what `T` lets expect (Birge's ratio: R. Birge, "The
     # calculation of errors by the method of least squares", 1932).
-    spread = (state.weights * state.distance).sum() / (RADIAL_TERMS * state.weights.sum())
-    covariance = torch.linalg.inv(state.information) * spread.clamp_min(_LEAST_SPREAD)
+    apart = (state.weights * state.distance).sum() / RADIAL_TERMS
+    spread = (apart + _USUAL_FOR * _USUAL_SPREAD) / (state.weights.sum() + _USUAL_FOR)
+    covariance = torch.linalg.inv(state.information) * spread
     return CommonLens(state.modes, votes, covariance)
 
 
 @torch.no_grad()
-def distance_of(head: ParametricHead, photo: Observation, common: CommonLens) -> float:
-    """The squared Mahalanobis distance of a photo's own solution from the common lens, as
-    `_State.distance`, for a photo that need not be one of those that decided."""
+def solve_alone(head: ParametricHead, photo: Observation) -> OwnSolution:
+    """The solution of one photo by itself, without the prior."""
     weighed, guess = head.plumb_line.converged(photo.weighed)
     equations = head.plumb_line.equations(weighed, guess, 1.0)
     own, eye = equations.information, torch.eye(RADIAL_TERMS)
-    floor = _LEAST_INFORMATION * eye
-    apart = guess.modes + torch.linalg.solve(own + floor, equations.pull) - common.modes
-    information = torch.linalg.inv(eye + _OWN_VARIANCE * own) @ own
-    return float((apart * _times(information, apart)).sum())
+    modes = guess.modes + torch.linalg.solve(own + _LEAST_INFORMATION * eye, equations.pull)
+    return OwnSolution(modes[0], (torch.linalg.inv(eye + _OWN_VARIANCE * own) @ own)[0])
 
 
 class Shoot:
-    """Collects the photos of one lens, and keeps those with the most information about it."""
+    """Collects the photos of one lens, and keeps those with the most information about it.
+
+    The lens depends on the photos alone: neither on the order in which they are added, nor on
+    their names.
+    """
 
     def __init__(self, head: ParametricHead) -> None:
         self.photos = 0
         """Number of photos that were added."""
         self._head = head
-        self._kept: list[tuple[float, int, Observation]] = []
+        self._kept: list[tuple[tuple[float, ...], Observation]] = []
 
-    def add(self, index: int, photo: Observation) -> None:
-        """Adds a photo. `index` orders the photos, whatever the order in which they come."""
+    def add(self, photo: Observation) -> None:
+        """Adds a photo."""
         self.photos += 1
-        self._kept.append((_information(self._head.plumb_line, photo), index, photo))
-        if len(self._kept) > MOST_PHOTOS:
-            self._kept.remove(min(self._kept, key=lambda kept: kept[:2]))
+        # The votes order photos with the same information, such as those without any edge.
+        rank = (_information(self._head.plumb_line, photo), *photo.votes[0].tolist())
+        self._kept.append((rank, photo))
+        self._kept.sort(key=lambda kept: kept[0], reverse=True)
+        del self._kept[MOST_PHOTOS:]
 
     def solve(self, least: int = 2) -> CommonLens | None:
         """The common lens; None for less than `least` photos."""
         if len(self._kept) < least:
             return None
-        ordered = sorted(self._kept, key=lambda kept: kept[1])
-        return common_lens(self._head, [photo for _, _, photo in ordered])
+        return common_lens(self._head, [photo for _, photo in self._kept])
 
 
 @torch.no_grad()

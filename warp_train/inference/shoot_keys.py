@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from PIL import Image as Pillow
 
 from warp_train.photos.camera_exif import CameraExif, NoCamera, read_camera
 from warp_train.runtime.errors import WarpTrainError
+
+Of = TypeVar("Of")
 
 Grouping = Literal["auto", "exif", "folder", "off"]
 
@@ -72,6 +74,21 @@ def zoom_of(shoot: Sequence[Frame], grouping: Grouping) -> Hashable:
         return None
     crop = first.camera.crop_factor or 0.0
     return _body_and_lens(first), round(crop, 1), round(first.aspect, 2)
+
+
+def focal_of(shoot: Sequence[Frame]) -> float:
+    """The focal length of a shoot with a zoom, see `zoom_of`, in mm; 1 for others."""
+    camera = shoot[0].camera
+    return 1.0 if camera is None else camera.focal
+
+
+def by_zoom(shoots: Iterable[Of], zoom: Callable[[Of], Hashable]) -> list[list[Of]]:
+    """The shoots through one zoom together; each whose `zoom` is None by itself."""
+    found: dict[Hashable, list[Of]] = {}
+    for number, shoot in enumerate(shoots):
+        key = zoom(shoot)
+        found.setdefault(("none", number) if key is None else ("zoom", key), []).append(shoot)
+    return list(found.values())
 
 
 def shoots(frames: Iterable[Frame], grouping: Grouping) -> list[list[Frame]]:

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from warp_train.geometry import percent_to_px
-from warp_train.inference.fallback import Mode, SafeWarp, between_px, choose_warp, unchanged
+from warp_train.inference.fallback import Mode
+from warp_train.inference.look import Look, SeenPhoto, choose
 from warp_train.inference.photo_warp import PhotoWarp
-from warp_train.inference.predictor import Predictor, Sight, load_predictor
+from warp_train.inference.predictor import Predictor, load_predictor
 from warp_train.inference.resample import resample
-from warp_train.inference.shoot import FARTHEST, CommonLens, Shoot, distance_of
+from warp_train.inference.shoot import CommonLens, Shoot
 from warp_train.inference.view import View, choose_view
+from warp_train.models.heads_parametric import ParametricHead
 from warp_train.photos.formats import Crop, Interpolation
 from warp_train.photos.pixels import LEAST_SIDE, Image, Pixels, predictor_view
 from warp_train.weights import SHIPPED
-
-
-@dataclass(frozen=True)
-class Look:
-    """The warp that a model predicts for a photo, and the warp that is safe to apply to it."""
-
-    height: int
-    """Of the photo, in pixels, as is `width`."""
-    width: int
-    predicted: PhotoWarp
-    chosen: SafeWarp
-    from_common: float | None = None
-    """For a photo with a common lens: the mean distance, in pixels, between its own lens and the
-    common one; None for others."""
-    disagrees: bool = False
-    """The photo was not taken through the common lens, and is corrected by its own."""
-
-    @property
-    def expected_error_px(self) -> float | None:
-        """The mean end-point error that the model expects of its prediction, in pixels."""
-        percent = self.predicted.expected_error_pct
-        return None if percent is None else percent_to_px(percent, self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -101,6 +80,11 @@ class Straightener:
         return cls(load_predictor(model, device))
 
     @property
+    def head(self) -> ParametricHead:
+        """The part of the network that solves for the lens, on the CPU."""
+        return self.predictor.head
+
+    @property
     def model_hash(self) -> str:
         """16 hex digits that identify the weights."""
         return self.predictor.model_hash
@@ -122,39 +106,32 @@ class Straightener:
             lens_only: leave out the residual, for programs that can apply a lens only.
             leave_alone: a reason to choose no warp, whatever the prediction.
         """
-        height, width = photo.shape[:2]
-        apart, disagrees = None, False
-        if common is None:
+        if common is None or leave_alone is not None:
             predicted = self.predictor.predict(photo)
-        else:
-            sight = self.predictor.see(photo)
-            shared = self.shared_warp(sight, common)
-            apart = between_px(sight.warp, shared, height, width)
-            disagrees = distance_of(self.predictor.head, sight.observation, common) > FARTHEST
-            predicted = sight.warp if disagrees else shared
-        if leave_alone is not None:
-            chosen = unchanged(height, width, leave_alone)
-        else:
-            chosen = choose_warp(predicted, height, width, lens_only=lens_only)
-        if lens_only:
-            predicted = replace(predicted, residual=None)
-        return Look(height, width, predicted, chosen, apart, disagrees)
+            height, width = photo.shape[:2]
+            return choose(predicted, height, width, lens_only=lens_only, leave_alone=leave_alone)
+        seen = SeenPhoto.of(self.predictor.see(photo), self.head)
+        return seen.look(common, self.head, lens_only=lens_only)
+
+    def see(self, photo: Image, shoot: Shoot) -> SeenPhoto:
+        """Adds an upright photo, RGB uint8 [H, W, 3], to its shoot.
+
+        Once all photos are added, `SeenPhoto.look` chooses the photo's warp by the lens of the
+        shoot, without another run of the network.
+        """
+        sight = self.predictor.see(photo)
+        shoot.add(sight.observation)
+        return SeenPhoto.of(sight, self.head)
 
     def common_lens(self, photos: Iterable[Image]) -> CommonLens | None:
         """The lens that photos agree on, upright RGB uint8 [H, W, 3] each; None for less than two.
 
         At most `shoot.MOST_PHOTOS` of them decide, those that show most of their lens.
         """
-        shoot = Shoot(self.predictor.head)
-        for index, photo in enumerate(photos):
-            shoot.add(index, self.predictor.see(photo).observation)
+        shoot = Shoot(self.head)
+        for photo in photos:
+            shoot.add(self.predictor.see(photo).observation)
         return shoot.solve()
-
-    def shared_warp(self, sight: Sight, common: CommonLens) -> PhotoWarp:
-        """The warp of a photo by a common lens."""
-        head, frame = self.predictor.head, sight.frame
-        error = common.expected_error(head, frame.size)
-        return PhotoWarp(frame.photo_lens(common.params(head, frame.size)), None, error)
 
     def straighten(
         self, rgb: Pixels, *, crop: Crop = "fill", interpolation: Interpolation = "bicubic"
@@ -172,7 +149,9 @@ class Straightener:
         Raises:
             ValueError: `rgb` is not such an array, an option is unknown, or no crop is possible.
         """
-        return self._straightened(rgb, crop, interpolation, None)
+        _check_options(crop, interpolation)
+        photo = _checked(rgb)
+        return _straightened(rgb, photo, self.look(predictor_view(photo)), crop, interpolation)
 
     def straighten_shoot(
         self,
@@ -188,20 +167,15 @@ class Straightener:
 
         Args and errors: as of `straighten`, for each photo.
         """
-        common = self.common_lens(predictor_view(_checked(rgb)) for rgb in photos)
-        return [self._straightened(rgb, crop, interpolation, common) for rgb in photos]
-
-    def _straightened(
-        self, rgb: Pixels, crop: Crop, interpolation: Interpolation, common: CommonLens | None
-    ) -> Straightened:
-        _check_option("crop", crop, get_args(Crop))
-        _check_option("interpolation", interpolation, get_args(Interpolation))
-        photo = _checked(rgb)
-        look = self.look(predictor_view(photo), common=common)
-        chosen = look.chosen
-        image = correct(photo, chosen.warp, crop, interpolation).pixels
-        own = image.copy() if np.shares_memory(image, rgb) else image
-        return Straightened(own, chosen.warp, chosen.mode, look.expected_error_px, chosen.refused)
+        _check_options(crop, interpolation)
+        shoot = Shoot(self.head)
+        checked = [_checked(rgb) for rgb in photos]
+        seen = [self.see(predictor_view(photo), shoot) for photo in checked]
+        common = shoot.solve()
+        return [
+            _straightened(rgb, photo, one.look(common, self.head), crop, interpolation)
+            for rgb, photo, one in zip(photos, checked, seen, strict=True)
+        ]
 
 
 def correct(pixels: Pixels, warp: PhotoWarp, crop: Crop, interpolation: Interpolation) -> Corrected:
@@ -215,6 +189,21 @@ def correct(pixels: Pixels, warp: PhotoWarp, crop: Crop, interpolation: Interpol
     if warp.is_identity and view.is_whole:
         return Corrected(pixels, view, resampled=False)
     return Corrected(resample(pixels, warp, view, interpolation), view, resampled=True)
+
+
+def _straightened(
+    rgb: Pixels, photo: Pixels, look: Look, crop: Crop, interpolation: Interpolation
+) -> Straightened:
+    """The result for `rgb`, of which `photo` is the checked array."""
+    chosen = look.chosen
+    image = correct(photo, chosen.warp, crop, interpolation).pixels
+    own = image.copy() if np.shares_memory(image, rgb) else image
+    return Straightened(own, chosen.warp, chosen.mode, look.expected_error_px, chosen.refused)
+
+
+def _check_options(crop: Crop, interpolation: Interpolation) -> None:
+    _check_option("crop", crop, get_args(Crop))
+    _check_option("interpolation", interpolation, get_args(Interpolation))
 
 
 def _check_option(name: str, value: object, allowed: tuple[str, ...]) -> None:

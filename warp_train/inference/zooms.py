@@ -14,12 +14,35 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from warp_train.inference.shoot import CommonLens
+from warp_train.inference.shoot import CommonLens, Shoot
 
 _PER_LOG_FOCAL = (0.2, 0.2, 0.4)
 """Variance by which each mode changes while the focal length grows e-fold: differences between the
 focal lengths of zooms, 0.13, 0.14 and 0.26 over 0.15, and 0.36, 0.34 and 0.49 over 0.65."""
 _ANYWHERE = 25.0  # variance of where the walk starts: more than any lens needs
+
+
+def zoom_lenses(shoots: Sequence[Shoot], focals: Sequence[float]) -> list[CommonLens | None]:
+    """The lens of each shoot through one zoom, by what is known at all focal lengths.
+
+    Args:
+        shoots: each at one focal length; several only if they are through one zoom.
+        focals: their focal lengths in mm, different ones.
+
+    Returns:
+        None for a shoot without photos, and for all if they have less than two photos together.
+    """
+    if sum(shoot.photos for shoot in shoots) < 2:
+        return [None] * len(shoots)
+    solved = [shoot.solve(least=1) for shoot in shoots]
+    known = sorted((focal, i) for i, focal in enumerate(focals) if solved[i] is not None)
+    near = along_zoom(
+        [lens for _, i in known if (lens := solved[i]) is not None], [focal for focal, _ in known]
+    )
+    found: list[CommonLens | None] = [None] * len(shoots)
+    for (_, i), lens in zip(known, near, strict=True):
+        found[i] = lens
+    return found
 
 
 def along_zoom(lenses: Sequence[CommonLens], focals: Sequence[float]) -> list[CommonLens]:
