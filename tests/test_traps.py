@@ -40,6 +40,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -108,10 +109,15 @@ def test_wandb_gets_the_recipe_as_it_is_started(
 ) -> None:
     """Handed to `init_trackers` it opens a second run in offline mode (accelerate #3818)."""
     given: dict[str, Any] = {}
-    monkeypatch.setattr(Accelerator, "init_trackers", lambda _, project, **more: given.update(more))
+
+    def init_trackers(accelerator: Accelerator, project: str, **more: Any) -> None:
+        given.update(more)
+        accelerator.trackers = [MagicMock()]
+
+    monkeypatch.setattr(Accelerator, "init_trackers", init_trackers)
     start_trackers(
         Accelerator(cpu=True),
-        TrackingConfig(),
+        TrackingConfig(wandb="offline"),
         run_dir=tmp_path,
         run_id="x",
         recipe={"seed": 3},

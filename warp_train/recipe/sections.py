@@ -157,17 +157,34 @@ def _wandb_mode(value: Any) -> Any:
     return "off" if value is False else value
 
 
+Tracker = Literal[
+    "wandb",
+    "tensorboard",
+    "mlflow",
+    "trackio",
+    "comet_ml",
+    "aim",
+    "clearml",
+    "dvclive",
+    "swanlab",
+]
+"""Accelerate's names of its trackers."""
+
+
 class TrackingConfig(Section):
     """Where metrics and pictures are recorded, in addition to metrics.jsonl and images/."""
 
     wandb: Annotated[Literal["off", "offline", "online"], BeforeValidator(_wandb_mode)] = "off"
     """Weights & Biases: `off`, `offline` (upload later with `wandb sync`) or `online`."""
+    trackers: tuple[Tracker, ...] = Field(default=(), alias="with")
+    """Trackers to use, also beside `wandb` and `tensorboard`, such as [mlflow]. Each needs its
+    package, and is set up by that package's own environment variables."""
     project: Annotated[str, Field(min_length=1)] = "warp_train"
-    """W&B project."""
+    """Project, or experiment, of the trackers."""
     entity: str | None = None
     """W&B user or team; null: your default one."""
     tags: tuple[str, ...] = ()
-    """W&B tags."""
+    """Tags of the run, for trackers that have tags."""
     tensorboard: bool = False
     """Write TensorBoard events into the run folder."""
     images_every: Annotated[int, Field(ge=0)] = 1

@@ -1,12 +1,15 @@
-"""W&B and TensorBoard, through Accelerate's trackers; only the main process talks to them."""
+"""W&B, TensorBoard, MLflow and others, through Accelerate's trackers; only the main process talks
+to them."""
 
 import importlib.util
+import logging
 import secrets
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import numpy as np
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers
@@ -14,9 +17,12 @@ from numpy.typing import NDArray
 
 from warp_train.recipe.sections import TrackingConfig
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.json_text import to_json
+from warp_train.training.tracker_kinds import KINDS, Opening
+
+log = logging.getLogger("warp_train")
 
 EVENTS_FOLDER = "tensorboard"
+_EXTRAS = ("wandb", "tensorboard")
 
 
 def tracker_names(tracking: TrackingConfig) -> list[str]:
@@ -25,23 +31,42 @@ def tracker_names(tracking: TrackingConfig) -> list[str]:
     Call it before anything is set up: it imports no tracker, and its error names the package.
 
     Raises:
-        WarpTrainError: the package of a tracker is not installed.
+        WarpTrainError: the package of a tracker is not installed, or this Accelerate cannot use it.
     """
-    names = [
-        *(["wandb"] if tracking.wandb != "off" else []),
-        *(["tensorboard"] if tracking.tensorboard else []),
-    ]
-    for name in names:
+    asked = {
+        **({"wandb": "tracking.wandb"} if tracking.wandb != "off" else {}),
+        **({"tensorboard": "tracking.tensorboard"} if tracking.tensorboard else {}),
+    }
+    asked = {**dict.fromkeys(tracking.trackers, "tracking.with"), **asked}
+    for name, key in asked.items():
+        where = key if key.endswith(name) else f"{key}: {name}"
         if importlib.util.find_spec(name) is None:
+            package = f"'warp_train[{name}]'" if name in _EXTRAS else name
             raise WarpTrainError(
-                f"tracking.{name}: the package {name} is not installed; "
-                f"pip install 'warp_train[{name}]', or turn it off"
+                f"{where}: the package {name} is not installed; pip install {package}, or turn it "
+                "off"
             )
-    return names
+        if not _is_usable(name):
+            raise WarpTrainError(
+                f"{where}: Accelerate {accelerate.__version__} cannot use the installed {name}"
+            )
+    return list(asked)
+
+
+def _is_usable(name: str) -> bool:
+    try:
+        return bool(filter_trackers([name], "."))
+    except ValueError:  # an Accelerate that is older than its support for this tracker
+        return False
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def new_run_id() -> str:
-    """A W&B run id, drawn without touching the seeded generators."""
+    """An id that trackers continue a run by, drawn without touching the seeded generators."""
     return secrets.token_hex(4)
 
 
@@ -49,39 +74,44 @@ class Trackers:
     """The trackers of one run; does nothing on other processes or where none is configured."""
 
     def __init__(self, accelerator: Accelerator) -> None:
-        self._trackers: dict[str, Any] = {t.name: t for t in accelerator.trackers}
+        main = accelerator.is_main_process
+        self._trackers: dict[str, Any] = {t.name: t for t in accelerator.trackers if main}
         self._accelerator = accelerator
+        self._warned: set[str] = set()
 
     def log(self, split: str, values: Mapping[str, float], step: int) -> None:
-        """Logs scalars as `<split>/<name>` against the optimizer step."""
+        """Logs scalars as `<split>/<name>` against the optimizer step. OSError if a disk refuses;
+        other errors of a tracker, such as a server out of reach, are a warning, once."""
         named = {f"{split}/{name}": value for name, value in values.items()}
-        if "wandb" in self._trackers:
-            # Not as W&B's own step: W&B would drop the steps that a resumed run repeats.
-            self._trackers["wandb"].log({**named, "step": step})
-        if "tensorboard" in self._trackers:
-            self._trackers["tensorboard"].log(named, step=step)
+        for name, tracker in self._trackers.items():
+            with self._sparing(name):
+                KINDS[name].log(tracker, named, step)
 
     def log_images(
         self, name: str, images: Sequence[NDArray[np.uint8]], captions: Sequence[str], step: int
     ) -> None:
-        """Logs RGB pictures `[H, W, 3]` under one name, each with its caption."""
-        if "wandb" in self._trackers:
-            import wandb
-
-            panels = [wandb.Image(i, caption=c) for i, c in zip(images, captions, strict=True)]
-            self._trackers["wandb"].log({name: panels, "step": step})
-        if "tensorboard" in self._trackers:
-            batches = {f"{name}/{i}": image[None] for i, image in enumerate(images)}
-            self._trackers["tensorboard"].log_images(batches, step=step, dataformats="NHWC")
+        """Logs RGB pictures `[H, W, 3]` under one name, each with its caption. Errors: as above."""
+        for kind, tracker in self._trackers.items():
+            with self._sparing(kind):
+                KINDS[kind].log_images(tracker, name, images, captions, step)
 
     def finish(self, *, failed: bool = False) -> None:
         """Closes this run. The process group stays open for the next stage of a chain."""
         for name, tracker in self._trackers.items():
-            if name == "wandb":
-                tracker.tracker.finish(exit_code=int(failed))
-            else:
-                tracker.finish()
+            with self._sparing(name):
+                KINDS[name].finish(tracker, failed=failed)
         self._accelerator.trackers.clear()
+
+    @contextmanager
+    def _sparing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:  # a tracker may raise anything, and must not end the training
+            if name not in self._warned:
+                self._warned.add(name)
+                log.warning("tracking: %s failed (%s); training continues", name, _line(error))
 
 
 def start_trackers(
@@ -96,74 +126,38 @@ def start_trackers(
     """Opens the trackers of one run, or continues them where a run is resumed.
 
     Args:
-        run_dir: where W&B's offline files (`wandb/`) and TensorBoard's events (`tensorboard/`) go;
-            its name is the run's.
-        run_id: `new_run_id()`, or the one that the resumed checkpoint holds: W&B then continues
-            the same run.
+        run_dir: where the trackers that write files put them, each into a folder of its name; the
+            run has the name of this folder.
+        run_id: `new_run_id()`, or the one that the resumed checkpoint holds: trackers that can
+            then continue the same run.
         recipe: as resolved; becomes the run's configuration.
         step: optimizer steps done so far; TensorBoard drops later events.
 
     Raises:
-        WarpTrainError: a tracker could not be started.
+        WarpTrainError: a tracker could not be started; it is named.
     """
-    names = tracker_names(tracking)
-    accelerator.project_configuration.logging_dir = str(run_dir / EVENTS_FOLDER)
-    accelerator.log_with = filter_trackers(names, accelerator.logging_dir)
-    try:
-        # The configuration goes to wandb.init. Passed to init_trackers, it would open a second run
-        # in offline mode under older releases of Accelerate (huggingface/accelerate#3818).
-        accelerator.init_trackers(
-            tracking.project,
-            init_kwargs={
-                "wandb": _wandb_arguments(tracking, run_dir, run_id, recipe),
-                "tensorboard": {"purge_step": step + 1},
-            },
-        )
-    except Exception as error:  # a tracker may raise anything: no account, no network, no space
-        reason = str(error).strip().splitlines()[0]
-        raise WarpTrainError(
-            f"tracking: {' and '.join(names)} could not be started: {reason}"
-        ) from error
-    trackers = Trackers(accelerator)
-    if accelerator.is_main_process:
-        _describe_run(accelerator, names, recipe)
-    return trackers
+    run = Opening(tracking, run_dir, run_id, recipe, step)
+    started: list[Any] = []
+    for name in tracker_names(tracking):
+        try:
+            started += _open(accelerator, name, run)
+        except Exception as error:  # a tracker may raise anything: no account, no network, no space
+            raise WarpTrainError(
+                f"tracking: {name} could not be started: {_line(error)}"
+            ) from error
+    accelerator.trackers = started
+    return Trackers(accelerator)
 
 
-def _wandb_arguments(
-    tracking: TrackingConfig, run_dir: Path, run_id: str, recipe: Mapping[str, Any]
-) -> dict[str, Any]:
-    arguments = {
-        "name": run_dir.name,
-        "id": run_id,
-        "resume": "allow",
-        "dir": str(run_dir),
-        "entity": tracking.entity,
-        "tags": list(tracking.tags),
-        "config": dict(recipe),
-    }
-    # "online" is W&B's default: left out, so that WANDB_MODE can override it.
-    return {**arguments, "mode": "offline"} if tracking.wandb == "offline" else arguments
-
-
-def _leave_full_disks_to_the_loop() -> None:
-    """Hides tracebacks of TensorBoard's writing thread for errors that `log` raises too."""
-    shown = threading.excepthook
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        writer = "AsyncWriter" in type(args.thread).__name__
-        if not (writer and isinstance(args.exc_value, OSError)):
-            shown(args)
-
-    threading.excepthook = hook
-
-
-def _describe_run(accelerator: Accelerator, names: list[str], recipe: Mapping[str, Any]) -> None:
-    if "wandb" in names:
-        run = accelerator.get_tracker("wandb", unwrap=True)
-        run.define_metric("step", hidden=True)
-        run.define_metric("*", step_metric="step", step_sync=True)
-    if "tensorboard" in names:
-        _leave_full_disks_to_the_loop()
-        text = "\n".join(f"    {line}" for line in to_json(recipe, indent=2).splitlines())
-        accelerator.get_tracker("tensorboard").log({"recipe": text}, step=0)
+def _open(accelerator: Accelerator, name: str, run: Opening) -> list[Any]:
+    """Accelerate's tracker of one name, started on the main process and described there."""
+    kind, main = KINDS[name], accelerator.is_main_process
+    accelerator.project_configuration.logging_dir = str(run.run_dir / name)
+    accelerator.log_with = filter_trackers([name], accelerator.logging_dir)
+    accelerator.trackers = []
+    arguments = kind.arguments(run) if main else {}
+    accelerator.init_trackers(run.tracking.project, init_kwargs={name: arguments})
+    if main:
+        kind.describe(accelerator.trackers[0], run)
+    opened: list[Any] = accelerator.trackers
+    return opened
