@@ -18,7 +18,10 @@ PAGES = {
         "CHANGELOG.md",
     )
 }
-PROGRAMS = ("warp-train", "accelerate", "python", "pip", "pytest", "sbatch", "ruff", "mypy")
+PROGRAMS = (
+    *("warp-train", "accelerate", "torchrun", "python", "pip", "pytest", "sbatch"),
+    *("ruff", "mypy"),
+)
 _FENCE = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

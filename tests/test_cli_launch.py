@@ -1,4 +1,4 @@
-"""`launch/` through `accelerate launch` itself."""
+"""`launch/` through `accelerate launch` and `torchrun` themselves."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
+from runs_helpers import ENVIRONMENT, STAGES, arguments, losses, train
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 WORLD = """
@@ -38,6 +39,25 @@ def test_two_cpu_processes_are_two(tmp_path: Path) -> None:
         ("0", "2", "2"),
         ("1", "2", "2"),
     ]
+
+
+def test_torchrun_trains_like_one_process(tmp_path: Path) -> None:
+    stage, more = STAGES[0], ("train.max_steps=3", "data.train_samples=16", "train.device=cpu")
+    assert train(stage, tmp_path / "one", *more) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    program = ["-m", "warp_train", *arguments(stage, tmp_path / "two", *more)]
+    launched = subprocess.run(
+        [*torchrun, "--nproc_per_node", "2", *program, "train.batch_size=2"],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert launched.returncode == 0, launched.stderr
+    assert "(2 processes)" in launched.stderr
+    alone, together = losses(tmp_path / "one" / stage), losses(tmp_path / "two" / stage)
+    assert [step for step, _ in together] == [1, 2, 3]
+    assert dict(together) == pytest.approx(dict(alone), rel=1e-4)
 
 
 @pytest.mark.parametrize(

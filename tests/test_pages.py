@@ -31,6 +31,7 @@ from pages_helpers import (
 )
 from rectify_helpers import BARREL, pixels, save_lens_model
 from runs_helpers import ROOT, SMALL, metrics
+from torch.distributed.run import get_args_parser
 
 from warp_train import cli
 from warp_train.recipe import load_recipe
@@ -75,6 +76,12 @@ def check_accelerate(arguments: list[str]) -> None:
         return
     parsed = launch_command_parser().parse_args(arguments[1:])
     assert Path(parsed.config_file).is_file()
+    assert (parsed.module, parsed.training_script) == (True, "warp_train")
+    check_warp_train(parsed.training_script_args)
+
+
+def check_torchrun(arguments: list[str]) -> None:
+    parsed = get_args_parser().parse_args(arguments)
     assert (parsed.module, parsed.training_script) == (True, "warp_train")
     check_warp_train(parsed.training_script_args)
 
@@ -124,6 +131,7 @@ def check_files(arguments: list[str]) -> None:
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "warp-train": check_warp_train,
     "accelerate": check_accelerate,
+    "torchrun": check_torchrun,
     "python": check_python,
     "python3": check_python,
     "pip": check_pip,
