@@ -40,25 +40,30 @@ class Server:
 
     def start_ranks(self, argvs: list[list[str]], cwd: Path | None = None) -> list[int]:
         """Starts `warp-train argv` for each, as the ranks of one run, on CPUs over gloo."""
-        port, world = str(_free_port()), str(len(argvs))
-        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-        size = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+        port, world = _free_port(), len(argvs)
         requests = [
             {
                 "argv": argv,
-                "env": {**meet, **size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                if len(argvs) > 1
-                else {},
+                "env": launched(rank, world, port) if world > 1 else {},
                 "cwd": str(cwd or Path.cwd()),
             }
             for rank, argv in enumerate(argvs)
         ]
+        return self._start(requests)
+
+    def start_rank(self, rank: int, world: int, *argv: str) -> int:
+        """Starts one of the ranks of a run, and returns its process id."""
+        request = {"argv": argv, "env": launched(rank, world), "cwd": str(Path.cwd())}
+        return self._start([request])[0]
+
+    def _start(self, requests: list[dict[str, Any]]) -> list[int]:
         self._logged_before = self.log.stat().st_size if self.log.exists() else 0
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(requests) + "\n")
         self.process.stdin.flush()
-        self._pids = self._answer()
-        return self._pids
+        pids: list[int] = self._answer()
+        self._pids = pids
+        return pids
 
     def have_ended(self, within_s: float = 0) -> bool:
         """Whether all started ranks have."""
@@ -95,6 +100,13 @@ class Server:
     def _answer(self) -> Any:
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
+
+
+def launched(rank: int, world: int, port: int = 29500) -> dict[str, str]:
+    """The variables that a launcher sets, on one machine without GPUs."""
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    size = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+    return {**meet, **size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
 
 
 def _free_port() -> int:

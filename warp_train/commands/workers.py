@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from warp_train.runtime.cores import usable_cores
+from warp_train.runtime.ranks import ranks
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ def chosen_workers(
 ) -> int:
     """The number asked for; otherwise one per usable core, as far as each has enough work.
 
-    A single worker is replaced by the command's own process where the rule allows that.
+    A single worker is replaced by the command's own process where the rule allows that. The
+    processes of one launch divide the cores of their machine.
 
     Args:
         asked: `--workers`; None where it is not given.
@@ -36,5 +38,6 @@ def chosen_workers(
     """
     if asked is not None:
         return asked
-    workers = min(rule.default, items // items_per_worker)
+    cores = max(1, usable_cores() // ranks().local_world)
+    workers = min(cores, rule.default, items // items_per_worker)
     return max(workers if workers > 1 else 0, rule.least)

@@ -29,6 +29,7 @@ from warp_train.models.heads_parametric import Observation, ParametricHead
 from warp_train.models.hybrid_model import Prediction
 from warp_train.photos.pixels import Image, as_image
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.ranks import ranks
 
 _DEFAULT_SIZE = (192, 288)  # for weights without a record of their training
 _LEAST_SIDE = 32
@@ -126,7 +127,8 @@ def load_predictor(model: str | Path, device: str = "auto") -> Predictor:
 
     Args:
         model: as above.
-        device: `auto`, `cpu`, `cuda` or `mps`; `auto` takes a GPU if there is one.
+        device: `auto`, `cpu`, `cuda` or `mps`; `auto` takes a GPU if there is one. Of several GPUs,
+            each process of a launch takes its own.
 
     Raises:
         WarpTrainError: the model cannot be loaded, or the device is not available.
@@ -145,6 +147,8 @@ def _device(name: str) -> torch.device:
     elif not available.get(name, True):
         raise WarpTrainError(f"device '{name}' is not available on this machine")
     try:
+        if name == "cuda":
+            return torch.device(name, ranks().local_rank % torch.cuda.device_count())
         return torch.device(name)
     except RuntimeError:
         raise WarpTrainError(f"device '{name}': expected auto, cpu, cuda or mps") from None

@@ -13,7 +13,7 @@ def resume(path: Path) -> set[str]:
     """The image ids that an earlier run has finished.
 
     Lines of failed pairs and an incomplete last line are removed from the file, so that these pairs
-    are tried again.
+    are tried again, and so are lines that repeat a pair.
 
     Raises:
         WarpTrainError: the file cannot be read or written, or was not written by `recover`. It is
@@ -30,14 +30,17 @@ def resume(path: Path) -> set[str]:
     if content and not lines and not content.lstrip().startswith(b"{"):
         raise _foreign(path, 1)
     rows = [_row(path, number, line) for number, line in enumerate(lines, start=1)]
-    finished = [(row, line) for row, line in zip(rows, lines, strict=True) if "params" in row]
-    kept = b"".join(line + b"\n" for _, line in finished)
+    finished: dict[str, bytes] = {}
+    for row, line in zip(rows, lines, strict=True):
+        if "params" in row:
+            finished.setdefault(str(row["image_id"]), line + b"\n")
+    kept = b"".join(finished.values())
     if kept != content:
         try:
             write_atomically(path, kept.decode())
         except OSError as error:
             raise WarpTrainError(f"{path}: {error.strerror}") from error
-    return {str(row["image_id"]) for row, _ in finished}
+    return set(finished)
 
 
 def _row(path: Path, number: int, line: bytes) -> dict[str, object]:
