@@ -18,7 +18,7 @@ from training_server import Server
 from warp_train.cli import main
 from warp_train.losses import CompositeLoss, LossConfig
 from warp_train.registration import pairs as registration
-from warp_train.training.fixed_warp import lens_by_image
+from warp_train.training.fixed_warp import fixed_warp
 
 SHAPE = (120, 160)
 HOUSES = 6
@@ -212,8 +212,10 @@ def test_the_fixed_warp_without_known_warps_is_what_the_pictures_show(radial: li
         torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
         for pictures in (bent, straight)
     )
-    batch = {"input_image": source, "target_image": target}
-    found = lens_by_image([batch], CompositeLoss(LossConfig()), torch.device("cpu"))
+    unknown = torch.full((len(bent), 8), torch.nan)
+    batch = {"input_image": source, "target_image": target, "target_params": unknown}
+    loss = CompositeLoss(LossConfig())
+    found = fixed_warp([batch], SHAPE, loss, torch.device("cpu"))
     assert found is not None
     away, nothing = (
         np.hypot(*(np.stack(opencv_maps(lens, *SHAPE)) - np.stack(maps))).mean()

@@ -27,50 +27,69 @@ _BENDS = torch.linspace(-0.4, 0.3, 15)
 _STEPS, _RATE = 40, 0.01
 
 
-def median_lens(batches: Iterable[Batch], size: tuple[int, int]) -> tuple[float, ...] | None:
-    """The fixed warp: the lens that fits the pointwise median of known warps, for frames of `size`.
+Lens = tuple[float, ...]
 
-    None if no warp is known. It is close to the best single warp for all photos. A network that is
+
+def fixed_warp(
+    batches: Iterable[Batch], size: tuple[int, int], loss: CompositeLoss, device: torch.device
+) -> Lens | None:
+    """The fixed warp for frames of `size`, from one pass over training batches.
+
+    Where warps are known, it fits their median; where none is, it minimises the image terms of
+    `loss` on the first samples. None if there are neither warps nor image terms. A network that is
     not better than this row has not learned to predict the warp of a single photo.
     """
-    nodes = identity_grid(*MEDIAN_NODES)
-    grids = []
+    grids: list[Tensor] = []
+    frames: list[tuple[Tensor, Tensor]] = []
+    seen = 0
     for batch in batches:
-        if "target_grid" in batch:
-            coarse = F.interpolate(
-                batch["target_grid"].permute(0, 3, 1, 2),
-                MEDIAN_NODES,
-                mode="bilinear",
-                align_corners=True,
-            ).permute(0, 2, 3, 1)
-        else:
-            points = nodes.expand(len(batch["target_params"]), -1, -1, -1)
-            coarse = apply_lens(points, batch["target_params"].float(), *size)
-        grids.append(coarse[torch.isfinite(coarse).flatten(1).all(1)])
+        grids.append(_known_grids(batch, size))
+        if seen < _SAMPLES:
+            frames.append(_reduced(batch, device))
+            seen += len(frames[-1][0])
     known = torch.cat(grids)
-    if not len(known):
-        return None
-    lens = fit_lens(nodes.reshape(-1, 2), known.median(0).values.reshape(-1, 2), *size)
+    if len(known):
+        return median_lens(known, size)
+    source, target = (torch.cat(images)[:_SAMPLES] for images in zip(*frames, strict=True))
+    return lens_by_image(source, target, loss)
+
+
+def _known_grids(batch: Batch, size: tuple[int, int]) -> Tensor:
+    """The known warps of a batch at the nodes of the median."""
+    if "target_grid" in batch:
+        coarse = F.interpolate(
+            batch["target_grid"].permute(0, 3, 1, 2),
+            MEDIAN_NODES,
+            mode="bilinear",
+            align_corners=True,
+        ).permute(0, 2, 3, 1)
+    else:
+        nodes = identity_grid(*MEDIAN_NODES)
+        points = nodes.expand(len(batch["target_params"]), -1, -1, -1)
+        coarse = apply_lens(points, batch["target_params"].float(), *size)
+    return coarse[torch.isfinite(coarse).flatten(1).all(1)]
+
+
+def median_lens(grids: Tensor, size: tuple[int, int]) -> Lens:
+    """The lens that fits the pointwise median of warps `[N, *MEDIAN_NODES, 2]`, N >= 1, for frames
+    of `size`: close to the best single warp for all photos."""
+    nodes = identity_grid(*MEDIAN_NODES)
+    lens = fit_lens(nodes.reshape(-1, 2), grids.median(0).values.reshape(-1, 2), *size)
     return tuple(lens.tolist())
 
 
-def lens_by_image(
-    batches: Iterable[Batch], loss: CompositeLoss, device: torch.device
-) -> tuple[float, ...] | None:
-    """The fixed warp where no warp is known: the lens that minimises the image terms of `loss`.
+def lens_by_image(source: Tensor, target: Tensor, loss: CompositeLoss) -> Lens | None:
+    """The lens that minimises the image terms of `loss` between frames `[N, 3, H, W]`.
 
     The best of some bends, each zoomed so that it just fills the frame, is refined by gradient
     descent in k1, k2, k3 and s. None if no image term has a weight.
     """
     if not loss.weights.keys() & {*IMAGE_TERMS}:
         return None
-    frames = [_reduced(batch, device) for batch in batches]
-    source, target = (torch.cat(images)[:_SAMPLES] for images in zip(*frames, strict=True))
     size = (source.shape[2], source.shape[3])
-    zeros = torch.zeros_like(_BENDS)
-    radial = torch.stack((_BENDS, -_BENDS / 3, zeros), 1)  # as real lenses bend
+    radial = torch.stack((_BENDS, -_BENDS / 3, torch.zeros_like(_BENDS)), 1)  # as real lenses bend
     starts = torch.cat((radial, covering_zoom(radial, *size)[:, None]), 1)
-    starts = torch.cat((starts, torch.tensor([[0.0, 0, 0, 1]]))).to(device)
+    starts = torch.cat((starts, torch.tensor([[0.0, 0, 0, 1]]))).to(source.device)
     with torch.no_grad():
         at = torch.stack([_image_loss(start, source, target, loss) for start in starts])
     found = starts[at.argmin()].clone().requires_grad_()

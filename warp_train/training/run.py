@@ -37,7 +37,7 @@ from warp_train.training.checkpoints.saving import (
 from warp_train.training.checkpoints.state import BestMetric, LossSums, RunPosition
 from warp_train.training.disk import Disk
 from warp_train.training.feeding import Data, Feed, build_feed
-from warp_train.training.fixed_warp import lens_by_image, median_lens
+from warp_train.training.fixed_warp import fixed_warp
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
@@ -178,10 +178,7 @@ def _fixed_warp(
     feed: Feed, loss: CompositeLoss, accelerator: Accelerator
 ) -> tuple[float, ...] | None:
     """Collective: call on every rank, which then have the same lens to the last bit."""
-    known = median_lens(feed.first_samples(), feed.size)
-    if known is not None:
-        return known
-    found = [lens_by_image(feed.first_samples(), loss, accelerator.device)]
+    found = [fixed_warp(feed.first_samples(), feed.size, loss, accelerator.device)]
     lens: tuple[float, ...] | None = broadcast_object_list(found, from_process=0)[0]
     return lens
 
