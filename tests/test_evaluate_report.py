@@ -21,7 +21,7 @@ from warp_train.evaluation.report.photos import choose, show
 from warp_train.evaluation.report.templates import render
 from warp_train.evaluation.results_table import evaluation_table
 
-VOID = {"meta", "img", "input", "line", "rect", "br"}
+VOID = {"meta", "img", "input", "line", "rect", "circle", "br"}
 NASTY = "<img src=x onerror=alert(1)>&\"'_g0"
 
 

@@ -18,6 +18,7 @@ from warp_train.data.sources.manifest import PairItem, find_pairs
 from warp_train.evaluation.measuring import (
     AppliedWarp,
     FailedPhoto,
+    OneLens,
     PhotoResult,
     Task,
     failed_photo,
@@ -144,7 +145,8 @@ def _tasks(
     for together in _by_shoot(items):
         if len(together) == 1:
             for item, photo in _readable(together, failed):
-                yield _task(straightener, item, straightener.look(photo))
+                own = straightener.look(photo)
+                yield _task(straightener, item, own, own)
             continue
         shoot, head = Shoot(straightener.head), straightener.head
         seen = [
@@ -152,8 +154,7 @@ def _tasks(
         ]
         common = shoot.solve()
         for item, one in seen:
-            by_common = None if common is None else one.look(common, head)
-            yield _task(straightener, item, one.look(None, head), by_common)
+            yield _task(straightener, item, one.look(None, head), one.look(common, head))
 
 
 def _by_shoot(items: Iterable[PairItem]) -> list[list[PairItem]]:
@@ -176,9 +177,7 @@ def _readable(
             yield item, photo
 
 
-def _task(
-    straightener: Straightener, item: PairItem, own: Look, by_common: Look | None = None
-) -> Task:
+def _task(straightener: Straightener, item: PairItem, own: Look, by_shoot: Look) -> Task:
     return Task(
         item,
         *_arrays(own.chosen.warp),
@@ -186,7 +185,20 @@ def _task(
         own.chosen.refused,
         own.expected_error_px,
         _target_warp(straightener, item),
-        None if by_common is None else _applied(by_common),
+        _one_lens(by_shoot),
+    )
+
+
+def _one_lens(look: Look) -> OneLens | None:
+    fit = look.shoot
+    if fit is None:
+        return None
+    return OneLens(
+        _applied(look),
+        fit.common.params.numpy(),
+        fit.expected_error_px,
+        fit.own_lens_differs_px,
+        fit.disagrees,
     )
 
 

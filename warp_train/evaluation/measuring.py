@@ -61,6 +61,21 @@ class AppliedWarp:
 
 
 @dataclass(frozen=True)
+class OneLens:
+    """A photo and the lens that its shoot agrees on."""
+
+    applied: AppliedWarp
+    """By the common lens, or by the photo's own if the photo disagrees."""
+    common: Array
+    """`[8]`: the common lens in the photo's frame."""
+    common_expected_error_px: float
+    own_lens_differs_px: float
+    """The mean distance, in pixels, between the photo's own lens and the common one."""
+    disagrees: bool
+    """The photo contradicts the others of its shoot."""
+
+
+@dataclass(frozen=True)
 class Task:
     """A pair and the warp to apply to it, as arrays that can be sent to another process."""
 
@@ -74,8 +89,8 @@ class Task:
     """The mean end-point error that the model expects of its prediction, in pixels of the photo."""
     target: AppliedWarp | None = None
     """That of the target as a photo of its own; None if it was not shown to the model."""
-    one_lens: AppliedWarp | None = None
-    """That of the lens that the photo's shoot agrees on; None for a photo without a shoot."""
+    one_lens: OneLens | None = None
+    """None for a photo without a shoot."""
 
     @property
     def warp(self) -> PhotoWarp:
@@ -158,7 +173,7 @@ def measure(task: Task, photo: Image, target: Image, fixed_warp: Array | None) -
         "identity": _lens(np.array(IDENTITY_PARAMS)),
         "fixed_warp": None if fixed_warp is None else _lens(fixed_warp),
         "model": task.warp,
-        **({} if task.one_lens is None else {"one_lens": task.one_lens.warp}),
+        **({} if task.one_lens is None else {"one_lens": task.one_lens.applied.warp}),
         "ceiling": _lens(task.item.params) if known else None,
     }
     rows = {

@@ -13,6 +13,20 @@ from warp_train.models.heads_parametric import ParametricHead
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How a photo fits the lens of its shoot."""
+
+    common: PhotoWarp
+    """The warp of the photo by the common lens."""
+    expected_error_px: float
+    """The mean end-point error to expect of `common`, in pixels."""
+    own_lens_differs_px: float
+    """The mean distance, in pixels, between the photo's own lens and the common one."""
+    disagrees: bool
+    """The photo was not taken through the common lens, and is corrected by its own."""
+
+
+@dataclass(frozen=True)
 class Look:
     """The warp that a model predicts for a photo, and the warp that is safe to apply to it."""
 
@@ -21,11 +35,13 @@ class Look:
     width: int
     predicted: PhotoWarp
     chosen: SafeWarp
-    from_common: float | None = None
-    """For a photo with a common lens: the mean distance, in pixels, between its own lens and the
-    common one; None for others."""
-    disagrees: bool = False
-    """The photo was not taken through the common lens, and is corrected by its own."""
+    shoot: Agreement | None = None
+    """None for a photo without a common lens."""
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the photo has a common lens, but is corrected by its own."""
+        return self.shoot is not None and self.shoot.disagrees
 
     @property
     def expected_error_px(self) -> float | None:
@@ -49,12 +65,6 @@ class SeenPhoto:
         """What a sight shows, without the edges in it."""
         return cls(sight.warp, solve_alone(head, sight.observation), sight.frame)
 
-    def shared_warp(self, common: CommonLens, head: ParametricHead) -> PhotoWarp:
-        """The warp of the photo by a common lens."""
-        size = self.frame.size
-        lens = self.frame.photo_lens(common.params(head, size))
-        return PhotoWarp(lens, None, common.expected_error(head, size))
-
     def look(
         self, common: CommonLens | None, head: ParametricHead, *, lens_only: bool = False
     ) -> Look:
@@ -63,11 +73,14 @@ class SeenPhoto:
         height, width = self.frame.photo_size
         if common is None:
             return choose(self.own, height, width, lens_only=lens_only)
-        shared = self.shared_warp(common, head)
+        size = self.frame.size
+        error = common.expected_error(head, size)
+        shared = PhotoWarp(self.frame.photo_lens(common.params(head, size)), None, error)
         disagrees = self.solution.contradicts(common)
         look = choose(self.own if disagrees else shared, height, width, lens_only=lens_only)
         apart = between_px(self.own, shared, height, width)
-        return replace(look, from_common=apart, disagrees=disagrees)
+        error_px = percent_to_px(error, height, width)
+        return replace(look, shoot=Agreement(shared, error_px, apart, disagrees))
 
 
 def choose(

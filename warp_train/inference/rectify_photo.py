@@ -83,12 +83,12 @@ def rectify_photo(job: Job, straightener: Straightener, settings: Settings) -> R
         "warnings": list(photo.warnings),
         "model_hash": straightener.model_hash,
     }
-    if job.shoot is not None and look.from_common is not None:
+    if job.shoot is not None and look.shoot is not None:
         record["shoot"] = {
             "name": job.shoot.name,
             "photos": job.shoot.photos,
-            "own_lens_differs_px": look.from_common,
-            "disagrees": look.disagrees,
+            "own_lens_differs_px": look.shoot.own_lens_differs_px,
+            "disagrees": look.shoot.disagrees,
         }
     if corrected is not None:
         record["left_alone"] = corrected

@@ -66,7 +66,7 @@ def histogram(series: Sequence[Series], axis: str) -> Markup:
     edges = bin_edges([value for one in series for value in one.values])
     counts = [np.histogram(np.clip(one.values, edges[0], edges[-1]), edges)[0] for one in series]
     most = max(int(count.max()) for count in counts)
-    step = _nice_step(most / 4, least=1)
+    step = nice_step(most / 4, least=1)
     highest = step * math.ceil(most / step)
     bars = [
         _bar(one, edges, place, int(height), highest)
@@ -91,12 +91,12 @@ def bin_edges(values: Sequence[float]) -> list[float]:
     reach = _TAIL * float(np.percentile(np.abs(values), 90))
     low = max(min(0.0, *values), -reach) if reach else 0.0
     high = min(max(0.0, *values), reach) if reach else 1.0
-    step = _nice_step((high - low) / _BINS)
+    step = nice_step((high - low) / _BINS)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [place * step for place in range(first, max(last, first + 1) + 1)]
 
 
-def _nice_step(wanted: float, least: float = 0.0) -> float:
+def nice_step(wanted: float, least: float = 0.0) -> float:
     """The smallest of 1, 2, 5 · 10ⁿ that is not below `wanted`."""
     power = 10.0 ** math.floor(math.log10(max(wanted, 1e-9)))
     return max(next(f * power for f in (1, 2, 5, 10) if f * power >= wanted * 0.999), least)
@@ -126,6 +126,6 @@ def _rules(step: float, highest: float) -> Iterator[Mark]:
 
 def _ticks(edges: Sequence[float]) -> Iterator[Mark]:
     width = edges[1] - edges[0]
-    step = width * max(1, round(_nice_step((edges[-1] - edges[0]) / 6) / width))
+    step = width * max(1, round(nice_step((edges[-1] - edges[0]) / 6) / width))
     for number in range(math.ceil(edges[0] / step - 1e-9), math.floor(edges[-1] / step + 1e-9) + 1):
         yield Mark(_x(edges, number * step), f"{number * step:.4g}")

@@ -13,6 +13,14 @@ from warp_train.evaluation.evaluate import Evaluation, tier_of
 from warp_train.evaluation.measuring import FailedPhoto, PhotoResult
 from warp_train.evaluation.report.charts import Series, histogram
 from warp_train.evaluation.report.photos import Showcase, choose, ranked_by_epe, show
+from warp_train.evaluation.report.shoots import (
+    SHOOT_HEADER,
+    drawing,
+    left_out_lines,
+    measured_shoots,
+    omitted,
+    shoot_rows,
+)
 from warp_train.evaluation.report.templates import render
 from warp_train.evaluation.results_table import (
     GAP_HEADER,
@@ -28,7 +36,7 @@ from warp_train.inference.fallback import Mode
 from warp_train.runtime.tables import UNKNOWN, Cells, cell
 
 _TEMPLATE = "page.html.jinja"
-_MOST_FAILURES = 30
+_MOST_LINES = 30
 
 
 class Tile(NamedTuple):
@@ -48,6 +56,15 @@ class Chart(NamedTuple):
     title: str
     series: Sequence[Series]
     drawing: Markup
+
+
+class Shoots(NamedTuple):
+    """The shoots with a common lens."""
+
+    table: Table
+    drawing: Markup
+    omitted: str
+    left_out: Sequence[str]
 
 
 class Case(NamedTuple):
@@ -81,6 +98,7 @@ def render_report(evaluation: Evaluation, *, model: str, data: str) -> str:
         tiles=_tiles(evaluation),
         tables=_tables(evaluation),
         charts=_charts(evaluation.photos),
+        shoots=_shoots(evaluation.photos),
         modes=_modes(evaluation.photos),
         showcases=_showcases(evaluation.photos),
         failures=_failures(evaluation.failed),
@@ -141,6 +159,15 @@ def _charts(photos: Sequence[PhotoResult]) -> list[Chart]:
     return [*charts, Chart("Score, model − identity", some, drawing)]
 
 
+def _shoots(photos: Sequence[PhotoResult]) -> Shoots | None:
+    """None if no photo has a shoot."""
+    found = measured_shoots(photos)
+    if not found:
+        return None
+    table = Table(SHOOT_HEADER, shoot_rows(found))
+    return Shoots(table, drawing(found), omitted(found), _first(left_out_lines(found)))
+
+
 def _modes(photos: Sequence[PhotoResult]) -> Table:
     """How often each mode was used, and how far it could be relied on."""
     rows: list[Cells] = []
@@ -197,7 +224,10 @@ def _case(shown: Showcase) -> Case:
 
 def _failures(failed: Sequence[FailedPhoto]) -> list[str]:
     """A line for each photo that was not read, up to a limit."""
-    lines = [failure["error"] for failure in failed[:_MOST_FAILURES]]
-    if len(failed) > _MOST_FAILURES:
-        lines.append(f"and {len(failed) - _MOST_FAILURES} more")
-    return lines
+    return _first([failure["error"] for failure in failed])
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The lines, up to a limit."""
+    more = len(lines) - _MOST_LINES
+    return [*lines[:_MOST_LINES], f"and {more} more"] if more > 0 else lines
