@@ -40,7 +40,13 @@ from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.proxy_hooks import ProxyHook
-from warp_train.training.report import lineage, measure_stages, stages_table, write_report
+from warp_train.training.report import (
+    lineage,
+    measure_stages,
+    stages_table,
+    why_ended,
+    write_report,
+)
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
@@ -144,7 +150,8 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
         table = write_report(run, lineage(best), interrupts.round)
         if main and table is not None:
             print(f"\n{run.run_dir.name}: the same unseen samples in every row\n{table}")
-            print(f"best weights: {run.run_dir}/best -> {best.name}\n", flush=True)
+            print(f"best weights: {run.run_dir}/best -> {best.name}")
+            print(f"{why_ended(run)}\n", flush=True)
     signal = interrupts.agreed()
     if main:
         link = run.run_dir / "interrupted"
