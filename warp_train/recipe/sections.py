@@ -102,6 +102,11 @@ class ValidationConfig(Section):
     """Whether lower or higher is better. `auto`: higher for `proxy/*`, `warp_det_*` and
     `warp_safety_safe`, lower for everything else."""
 
+    patience: Count | None = None
+    """Number of validations in a row without a better `best_metric`, >= 1, after which the stage
+    ends; a chain goes on with the next stage. The learning-rate schedule is that of the full number
+    of steps. null: the stage ends after `train.epochs` or `train.max_steps`."""
+
     def higher_is_better(self, metric: str) -> bool:
         """Whether a higher value of `metric` means a better checkpoint."""
         if self.best_mode == "auto":

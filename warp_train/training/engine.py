@@ -72,7 +72,8 @@ class Records:
 def train(
     run: Run, trackers: Trackers, proxy: ProxyHook | None, interrupts: Interrupts
 ) -> int | None:
-    """Trains from `run.step` to the end. Collective: call on every rank.
+    """Trains from `run.step` to the end of the steps or of the patience. Collective: call on every
+    rank.
 
     Returns:
         None at the end, or the signal that interrupted the run after a checkpoint was saved.
@@ -89,7 +90,7 @@ def train(
     if not _begin(run, records, interrupts):
         return interrupts.agreed()
     batches = feed.train(run.step)
-    while run.step < run.total_steps:
+    while not run.is_over:
         epoch = run.epoch
         epoch_end = min((epoch + 1) * feed.steps_per_epoch, run.total_steps)
         with Progress(
@@ -99,7 +100,7 @@ def train(
             initial=run.step - epoch * feed.steps_per_epoch,
             enabled=main,
         ) as progress:
-            while run.step < epoch_end:
+            while run.step < epoch_end and not run.is_over:
                 out, grad_norm = optimizer_step(run, batches, guard)
                 run.step += 1
                 shown = None
@@ -245,6 +246,7 @@ def _validate(run: Run, records: Records, interrupts: Interrupts) -> bool:
         run.best = None  # its weights no longer exist
     best_before = run.best
     best = note_best(run, values)
+    run.stale_validations = 0 if best else run.stale_validations + 1
     note_uncertainty(run, values)
     records.write("val", run.step, ended_epoch(run), values)
     every = run.recipe.tracking.images_every

@@ -122,6 +122,19 @@ def stages_table(table: Mapping[str, Mapping[str, float]]) -> str:
     return text_table(_HEADER, [cells(name, row) for name, row in named.items()])
 
 
+def why_ended(run: Run) -> str:
+    """One line: at which step a stage ended, and which key of the recipe ended it."""
+    train, patience = run.recipe.train, run.recipe.validation.patience
+    if run.step < run.total_steps:
+        metric = run.best.name if run.best else run.recipe.validation.best_metric
+        reason = f"validate.patience: {patience} validations without a better {metric}"
+    elif run.total_steps < train.epochs * run.feed.steps_per_epoch:
+        reason = f"train.max_steps: {train.max_steps}"
+    else:
+        reason = f"train.epochs: {train.epochs}"
+    return f"ended after step {run.step} of {run.total_steps} ({reason})"
+
+
 @torch.no_grad()
 def save_before_after(run: Run, model: HybridModel) -> None:
     """Writes `images/before_after.png`: the most distorted of the first validation samples."""

@@ -76,6 +76,8 @@ class Run:
     meter: Meter = field(default_factory=Meter)
     best: BestMetric | None = None
     validated_step: int | None = None
+    stale_validations: int = 0
+    """Validations since the best one."""
     validations: int = 0
     """Validations since this process started."""
     shown: list[Batch] = field(default_factory=list)
@@ -85,6 +87,17 @@ class Run:
     def epoch(self) -> int:
         """Epoch of the next step, counted from 0."""
         return self.step // self.feed.steps_per_epoch
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether validations have not improved for as long as `validate.patience` allows."""
+        patience = self.recipe.validation.patience
+        return patience is not None and self.stale_validations >= patience
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left to do."""
+        return self.step >= self.total_steps or self.out_of_patience
 
     @property
     def fixed_warp(self) -> tuple[float, ...] | None:
@@ -204,7 +217,7 @@ def restore(run: Run, folder: Path) -> None:
         kept = {"uncertainty_factor": before.uncertainty_factor}
         run.model.trained_on = run.model.trained_on.model_copy(update=kept)
     if followed(run.run_dir / "best").exists():
-        run.best = state.best
+        run.best, run.stale_validations = state.best, state.stale_validations
     if run_of(folder) == run.run_dir.resolve() and state.wandb_run_id is not None:
         run.wandb_run_id = state.wandb_run_id
 
@@ -222,7 +235,7 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
             is `raise`, or the last checkpoint of the run could not be written.
     """
     links = ["last", *(["best"] if best else []), *(["interrupted"] if interrupted else [])]
-    ends_here = interrupted or run.step >= run.total_steps
+    ends_here = interrupted or run.is_over
     vanished = run.accelerator.is_main_process and have_vanished(run.run_dir)
     try:
         _write_checkpoint(run, links)
@@ -255,6 +268,7 @@ def _write_checkpoint(run: Run, links: list[str]) -> None:
             samples_seen=run.step * run.feed.global_batch,
             best=run.best,
             validated_step=run.validated_step,
+            stale_validations=run.stale_validations,
             world_size=run.accelerator.num_processes,
             global_batch=run.feed.global_batch,
             unlogged=_unlogged(run),

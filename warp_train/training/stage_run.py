@@ -41,7 +41,13 @@ from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.registering import warn_of_bounds, with_registered_warps
-from warp_train.training.report import lineage, measure_stages, stages_table, write_report
+from warp_train.training.report import (
+    lineage,
+    measure_stages,
+    stages_table,
+    why_ended,
+    write_report,
+)
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
@@ -163,7 +169,8 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
             print(f"\n{run.run_dir.name}: the same unseen samples in every row\n{table}")
             never = run.best is not None and run.best.step == 0 < run.step
             note = ": no validation was better than that of the start" if never else ""
-            print(f"best weights: {run.run_dir}/best -> {best.name}{note}\n", flush=True)
+            print(f"best weights: {run.run_dir}/best -> {best.name}{note}")
+            print(f"{why_ended(run)}\n", flush=True)
     signal = interrupts.agreed()
     if main:
         link = run.run_dir / "interrupted"

@@ -59,6 +59,8 @@ class RunPosition(Section):
     """None before the first validation."""
     validated_step: Steps | None
     """Step of the newest validation: a run that was interrupted in a later one repeats that one."""
+    stale_validations: Steps = 0
+    """Validations since the best one; 0 in checkpoints that are older than this field."""
     world_size: Processes
     global_batch: int = Field(ge=1)
     """Samples per optimizer step, over all processes and accumulated micro-batches."""
