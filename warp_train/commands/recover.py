@@ -14,6 +14,7 @@ from warp_train.registration.pairs import PairJob, recover_pairs
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.journal import append_line, begin_journal
+from warp_train.runtime.locks import held, lock_file
 from warp_train.runtime.progress import Progress
 
 _PAIRS_PER_WORKER = 32
@@ -24,6 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Recovers the pairs that are not in the output file yet; 1 if one could not be read."""
     out: Path = arguments.out
     jobs = _jobs(arguments.pairs)
+    try:
+        with held(lock_file(out)):
+            return _recover(jobs, out, arguments)
+    except OSError as error:
+        raise WarpTrainError(f"--out {out}: {error.strerror}") from error
+
+
+def _recover(jobs: list[PairJob], out: Path, arguments: argparse.Namespace) -> int:
+    """Continues the output file, which no other process writes. Raises OSError."""
     finished = resume(out)
     waiting = [job for job in jobs if job.image_id not in finished]
     if len(waiting) < len(jobs):
@@ -31,11 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     workers = chosen_workers(
         arguments.worker_rule, arguments.workers, len(waiting), _PAIRS_PER_WORKER
     )
-    try:
-        begin_journal(out)
-        return 1 if _run(waiting, workers, out) else 0
-    except OSError as error:
-        raise WarpTrainError(f"--out {out}: {error.strerror}") from error
+    begin_journal(out)
+    return 1 if _run(waiting, workers, out) else 0
 
 
 def _jobs(pairs: Path) -> list[PairJob]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from warp_train.runtime.locks import release_all
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Slurm can send SIGUSR1 before a job's time is up; it is handled like SIGTERM."""
 _ECHO_SECONDS = 1.0
@@ -52,6 +54,7 @@ class Interrupts:
         if self.received is None:
             self._receive(number)
         elif time.monotonic() - self._received_at > _ECHO_SECONDS:
+            release_all()
             os._exit(128 + number)
 
     def _receive(self, number: int) -> None:

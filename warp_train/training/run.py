@@ -21,12 +21,12 @@ from warp_train.models import (
     read_trained_on,
 )
 from warp_train.recipe import Recipe
-from warp_train.training.bad_samples import BAD_SAMPLES_FILE, BadSamples
+from warp_train.runtime.locks import Lock
+from warp_train.training.bad_samples import BadSamples
 from warp_train.training.checkpoints.folder import (
     CheckpointError,
     find_checkpoint,
     have_vanished,
-    pin_checkpoint,
 )
 from warp_train.training.checkpoints.saving import (
     restore_checkpoint,
@@ -39,6 +39,7 @@ from warp_train.training.feeding import Data, Feed, build_feed
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
+from warp_train.training.run_folder import BAD_SAMPLES_FILE
 from warp_train.training.trackers import new_run_id
 from warp_train.training.warp_backends import get_backend
 from warp_train.weights import model_folder
@@ -70,7 +71,14 @@ class Run:
     bad: BadSamples
     disk: Disk
     wandb_run_id: str
+    start: Path | None
+    """The checkpoint whose weights the run started from, see `init_from`; None if it has resumed or
+    starts from scratch."""
+    lock: Lock | None = None
+    """The lock of `run_dir`; only the main process of a run that is recorded has it."""
     step: int = 0
+    resumed_at: int = 0
+    """`step` when this process began."""
     meter: Meter = field(default_factory=Meter)
     best: BestMetric | None = None
     validated_step: int | None = None
@@ -83,6 +91,11 @@ class Run:
     def epoch(self) -> int:
         """Epoch of the next step, counted from 0."""
         return self.step // self.feed.steps_per_epoch
+
+    @property
+    def has_stepped(self) -> bool:
+        """Whether this process has trained at all."""
+        return self.step > self.resumed_at
 
     @property
     def fixed_warp(self) -> tuple[float, ...] | None:
@@ -117,11 +130,10 @@ def start_run(
         WarpTrainError: the weights to start from are missing or another network's.
     """
     model = build_model(recipe)
+    start: Path | None = None
     if recipe.init_from and resume is None:
-        folder = find_checkpoint(model_folder(recipe.init_from), prefer="best")
-        if accelerator.is_main_process:
-            pin_checkpoint(folder, run_dir)
-        load_weights(model, folder, model_description(model))
+        start = find_checkpoint(model_folder(recipe.init_from), prefer="best")
+        load_weights(model, start, model_description(model))
     if recipe.model.sync_batch_norm and accelerator.num_processes > 1 and _on_gpu(accelerator):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -164,6 +176,7 @@ def start_run(
         ),
         disk=disk,
         wandb_run_id=new_run_id(),
+        start=start,
     )
     if resume is not None:
         restore(run, resume)
@@ -184,7 +197,8 @@ def restore(run: Run, folder: Path) -> None:
         scheduler=run.scheduler,
         ema=run.ema,
     )
-    run.step, run.validated_step = state.step, state.validated_step
+    run.step = run.resumed_at = state.step
+    run.validated_step = state.validated_step
     run.meter.put_back(state.unlogged, run.accelerator.device)
     before = read_trained_on(folder)
     if run.model.trained_on and before:  # the calibration holds until the next validation
@@ -228,6 +242,8 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
 
 
 def _write_checkpoint(run: Run, links: list[str]) -> None:
+    if run.lock is not None:
+        run.lock.require()
     save_checkpoint(
         run.run_dir,
         accelerator=run.accelerator,
