@@ -37,7 +37,7 @@ def test_a_second_run_goes_elsewhere_or_is_refused_and_harms_nothing(
 ) -> None:
     process = server.start(*arguments(STAGE, tmp_path, "data.train_samples=1000"))
     run = tmp_path / STAGE
-    while not (run / "metrics.jsonl").exists():
+    while not (run / "last").exists():
         assert not server.have_ended(0.02)
     os.kill(process, signal.SIGSTOP)  # it lives, and does not respond
     for resume in (AUTO, ("--resume-from", str(run)), ("--resume-from", str(run / "last"))):
