@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -10,34 +11,53 @@ from warp_train.runtime.atomic_files import write_atomically, write_json
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.run_folder import (
     MetricsWriter,
-    create_run_folder,
+    claim_run_folder,
     find_run_folder,
     truncate_metrics,
 )
 
 
+def claimed(output_dir: Path, run_name: str) -> tuple[Path, str | None]:
+    """The folder of a new run, whose process ends at once, and the notice."""
+    folder, lock, notice = claim_run_folder(output_dir, run_name)
+    assert folder.is_dir()
+    (folder / "recipe.yaml").write_text("")
+    lock.release()
+    return folder, notice
+
+
 def test_a_taken_name_is_numbered_and_said(tmp_path: Path) -> None:
-    first, notice = create_run_folder(tmp_path / "runs", "quick")
+    first, notice = claimed(tmp_path / "runs", "quick")
     assert (first.name, notice) == ("quick", None)
-    (first / "recipe.yaml").write_text("")
-    second, notice = create_run_folder(tmp_path / "runs", "quick")
+    second, notice = claimed(tmp_path / "runs", "quick")
+    assert second.name == "quick-2"
+    earlier = f"{first}: holds an earlier run, which can be resumed"
+    assert notice == f"{earlier}; this run goes to {second}"
+    assert claimed(tmp_path / "runs", "quick")[0].name == "quick-3"
+
+
+def test_a_folder_in_use_is_passed_over_and_its_process_named(tmp_path: Path) -> None:
+    first, lock, _ = claim_run_folder(tmp_path, "quick")
+    second, notice = claimed(tmp_path, "quick")
     assert second.name == "quick-2"
     assert notice is not None
-    assert str(first) in notice
-    assert str(second) in notice
-    (second / "recipe.yaml").write_text("")
-    assert create_run_folder(tmp_path / "runs", "quick")[0].name == "quick-3"
+    assert f"{first}: in use by process {os.getpid()} on " in notice
+    lock.release()
+    assert claimed(tmp_path, "quick") == (first, None)  # nothing was left there
 
 
-def test_an_empty_folder_of_that_name_is_used(tmp_path: Path) -> None:
+def test_a_folder_without_results_is_used(tmp_path: Path) -> None:
     (tmp_path / "quick").mkdir()
-    assert create_run_folder(tmp_path, "quick") == (tmp_path / "quick", None)
+    (tmp_path / "quick" / "bad_samples.jsonl").write_text("{}")
+    (tmp_path / "quick" / ".lock-draft-1").write_text("")
+    assert claimed(tmp_path, "quick") == (tmp_path / "quick", None)
+    assert not (tmp_path / "quick" / "bad_samples.jsonl").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WarpTrainError, match="file/quick: cannot make the run folder"):
-        create_run_folder(tmp_path / "file", "quick")
+        claim_run_folder(tmp_path / "file", "quick")
 
 
 def test_the_latest_run_of_a_name_is_found(tmp_path: Path) -> None:

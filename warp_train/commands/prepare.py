@@ -13,6 +13,7 @@ from warp_train.data.shards.layout import is_cache
 from warp_train.recipe import Chain, Recipe, load_recipe
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.locks import held, lock_folder
 from warp_train.runtime.progress import Progress
 
 _PHOTOS_PER_WORKER = 100
@@ -24,13 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     config, seed = _data_section(load_recipe(arguments.recipe, arguments.overrides))
     try:
-        work = preparing.begin(config, seed, out)
-        done = work.samples - work.missing_samples
-        if done:
-            say(f"{done} of {work.samples} {config.source} are in {out} already")
-        if work.missing:
-            _write(work, arguments)
-        stored = preparing.finish(work)
+        with held(lock_folder(out)):
+            work = preparing.begin(config, seed, out)
+            done = work.samples - work.missing_samples
+            if done:
+                say(f"{done} of {work.samples} {config.source} are in {out} already")
+            if work.missing:
+                _write(work, arguments)
+            stored = preparing.finish(work)
     except OSError as error:
         raise WarpTrainError(f"--out {out}: {error.strerror}") from error
     counts = f"{stored.samples['train']} to train on, {stored.samples['val']} to validate on"

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from warp_train.registration.pairs import PairJob, recover_pairs
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.journal import append_line
+from warp_train.runtime.locks import held, lock_file
 from warp_train.runtime.progress import Progress
 from warp_train.runtime.shared_journal import SharedJournal
 from warp_train.runtime.team import Team, together
@@ -31,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     with together(arguments.out) as team:
         try:
-            return _recover(arguments, team)
+            with held(lock_file(arguments.out)) if team.first else nullcontext():
+                return _recover(arguments, team)
         except OSError as error:
             raise WarpTrainError(f"--out {arguments.out}: {error.strerror}") from error
 

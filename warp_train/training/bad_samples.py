@@ -12,8 +12,6 @@ from warp_train.training.disk import Disk
 
 log = logging.getLogger("warp_train")
 
-BAD_SAMPLES_FILE = "bad_samples.jsonl"
-
 
 class BadSamples:
     """Counts the unreadable training samples of the current epoch and lists all unreadable files.

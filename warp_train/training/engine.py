@@ -47,6 +47,8 @@ class Records:
     run: Run
 
     def write(self, split: str, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        if self.run.lock is not None:
+            self.run.lock.require()
         with self.run.disk.writing(self.run.run_dir / METRICS_FILE):
             self.metrics.write(step, epoch, split, values)
         with self.run.disk.writing(self.run.run_dir / EVENTS_FOLDER):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from warp_train.data import Batch
@@ -38,7 +39,17 @@ def fixed_warp(
     Where warps are known, it fits their median; where none is, it minimises the image terms of
     `loss` on the first samples. None if there are neither warps nor image terms. A network that is
     not better than this row has not learned to predict the warp of a single photo.
+
+    Collective: call on every rank, which then have the same lens to the last bit.
     """
+    found: list[Lens | None] = [_fixed_warp(batches, size, loss, device)]
+    lens: Lens | None = broadcast_object_list(found, from_process=0)[0]
+    return lens
+
+
+def _fixed_warp(
+    batches: Iterable[Batch], size: tuple[int, int], loss: CompositeLoss, device: torch.device
+) -> Lens | None:
     grids: list[Tensor] = []
     frames: list[tuple[Tensor, Tensor]] = []
     seen = 0

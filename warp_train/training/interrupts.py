@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from warp_train.runtime.locks import release_all
 from warp_train.training.acceleration import PROCESS_GROUP_TIMEOUT
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -56,6 +57,7 @@ class Interrupts:
         if self.received is None:
             self._receive(number)
         elif time.monotonic() - self._received_at > _ECHO_SECONDS:
+            release_all()
             os._exit(128 + number)
 
     def _receive(self, number: int) -> None:

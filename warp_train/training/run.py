@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import set_seed
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -22,12 +22,12 @@ from warp_train.models import (
 )
 from warp_train.recipe import Recipe
 from warp_train.runtime.links import followed
-from warp_train.training.bad_samples import BAD_SAMPLES_FILE, BadSamples
+from warp_train.runtime.locks import Lock
+from warp_train.training.bad_samples import BadSamples
 from warp_train.training.checkpoints.folder import (
     CheckpointError,
     find_checkpoint,
     have_vanished,
-    pin_checkpoint,
 )
 from warp_train.training.checkpoints.links import run_of
 from warp_train.training.checkpoints.saving import (
@@ -41,6 +41,7 @@ from warp_train.training.fixed_warp import fixed_warp
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
+from warp_train.training.run_folder import BAD_SAMPLES_FILE
 from warp_train.training.trackers import new_run_id
 from warp_train.training.warp_backends import get_backend
 from warp_train.weights import model_folder
@@ -72,7 +73,14 @@ class Run:
     bad: BadSamples
     disk: Disk
     wandb_run_id: str
+    start: Path | None
+    """The checkpoint whose weights the run started from, see `init_from`; None if it has resumed or
+    starts from scratch."""
+    lock: Lock | None = None
+    """The lock of `run_dir`; only the main process of a run that is recorded has it."""
     step: int = 0
+    resumed_at: int = 0
+    """`step` when this process began."""
     meter: Meter = field(default_factory=Meter)
     best: BestMetric | None = None
     validated_step: int | None = None
@@ -100,9 +108,13 @@ class Run:
         return self.step >= self.total_steps or self.out_of_patience
 
     @property
+    def has_stepped(self) -> bool:
+        """Whether this process has trained at all."""
+        return self.step > self.resumed_at
+
+    @property
     def fixed_warp(self) -> tuple[float, ...] | None:
-        """The lens that fits the median of the training warps; where none is known, the one that
-        minimises the image terms."""
+        """See `fixed_warp.fixed_warp`."""
         return self.model.trained_on.fixed_warp if self.model.trained_on else None
 
     @property
@@ -133,11 +145,10 @@ def start_run(
         WarpTrainError: the weights to start from are missing or another network's.
     """
     model = build_model(recipe)
+    start: Path | None = None
     if recipe.init_from and resume is None:
-        folder = find_checkpoint(model_folder(recipe.init_from), prefer="best")
-        if accelerator.is_main_process:
-            pin_checkpoint(folder, run_dir)
-        load_weights(model, folder, model_description(model))
+        start = find_checkpoint(model_folder(recipe.init_from), prefer="best")
+        load_weights(model, start, model_description(model))
     if recipe.model.sync_batch_norm and accelerator.num_processes > 1 and _on_gpu(accelerator):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -147,7 +158,7 @@ def start_run(
         stage=recipe.stage,
         size=feed.size,
         shown=recipe.data.shown,
-        fixed_warp=_fixed_warp(feed, loss, accelerator),
+        fixed_warp=fixed_warp(feed.first_samples(), feed.size, loss, accelerator.device),
     )
     total_steps = recipe.train.epochs * feed.steps_per_epoch
     if recipe.train.max_steps is not None:
@@ -181,19 +192,11 @@ def start_run(
         ),
         disk=disk,
         wandb_run_id=new_run_id(),
+        start=start,
     )
     if resume is not None:
         restore(run, resume)
     return run
-
-
-def _fixed_warp(
-    feed: Feed, loss: CompositeLoss, accelerator: Accelerator
-) -> tuple[float, ...] | None:
-    """Collective: call on every rank, which then have the same lens to the last bit."""
-    found = [fixed_warp(feed.first_samples(), feed.size, loss, accelerator.device)]
-    lens: tuple[float, ...] | None = broadcast_object_list(found, from_process=0)[0]
-    return lens
 
 
 def restore(run: Run, folder: Path) -> None:
@@ -210,7 +213,8 @@ def restore(run: Run, folder: Path) -> None:
         scheduler=run.scheduler,
         ema=run.ema,
     )
-    run.step, run.validated_step = state.step, state.validated_step
+    run.step = run.resumed_at = state.step
+    run.validated_step = state.validated_step
     run.meter.put_back(state.unlogged, run.accelerator.device)
     before = read_trained_on(folder)
     if run.model.trained_on and before:  # the calibration holds until the next validation
@@ -254,6 +258,8 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
 
 
 def _write_checkpoint(run: Run, links: list[str]) -> None:
+    if run.lock is not None:
+        run.lock.require()
     save_checkpoint(
         run.run_dir,
         accelerator=run.accelerator,

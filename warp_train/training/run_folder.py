@@ -1,6 +1,8 @@
 """The run folder: its name, and `metrics.jsonl`."""
 
+import itertools
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,32 +11,71 @@ from warp_train.runtime.atomic_files import write_atomically
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.journal import append_line, read_lines
 from warp_train.runtime.json_text import json_line
+from warp_train.runtime.lock_files import LOCK_FILE
+from warp_train.runtime.locks import Lock, lock_folder, require_free
 
 METRICS_FILE = "metrics.jsonl"
+RECIPE_FILE = "recipe.yaml"
+SUMMARY_FILE = "summary.json"
+"""Its existence marks a stage as finished."""
+BAD_SAMPLES_FILE = "bad_samples.jsonl"
 
 
-def create_run_folder(output_dir: Path, run_name: str) -> tuple[Path, str | None]:
-    """Makes the folder of a new run. Main process only.
+def claim_run_folder(output_dir: Path, run_name: str) -> tuple[Path, Lock, str | None]:
+    """Makes and locks the folder of a new run. Main process only.
 
     Returns:
         `output_dir/run_name`, or the first free of `<run_name>-2`, `-3` … where earlier runs have
-        left files, together with a notice about it.
+        left files or other processes are training, its lock, and a notice about that.
 
     Raises:
         WarpTrainError: the folder cannot be made.
     """
-    wanted = output_dir / run_name
+    wanted, notice = output_dir / run_name, None
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        for number in range(1, len(list(output_dir.iterdir())) + 2):
+        for number in itertools.count(1):
             folder = wanted if number == 1 else output_dir / f"{run_name}-{number}"
-            folder.mkdir(parents=True, exist_ok=True)
-            if not any(folder.iterdir()):
-                break
+            try:
+                lock = _claim(folder)
+            except WarpTrainError as taken:
+                notice = notice or str(taken)
+            else:
+                return folder, lock, notice and f"{notice}; this run goes to {folder}"
     except OSError as error:
         raise WarpTrainError(f"{wanted}: cannot make the run folder ({error.strerror})") from error
-    notice = f"{wanted} holds an earlier run: this one goes to {folder}"
-    return folder, None if folder == wanted else notice
+    raise AssertionError
+
+
+def _claim(folder: Path) -> Lock:
+    """Locks a folder without results of earlier runs; WarpTrainError if it is not free."""
+    taken = WarpTrainError(f"{folder}: holds an earlier run, which can be resumed")
+    if _holds_results(folder):
+        require_free(folder)
+        raise taken
+    lock = lock_folder(folder)
+    if _holds_results(folder):  # of a run that began and ended since a moment ago
+        lock.release()
+        raise taken
+    (folder / BAD_SAMPLES_FILE).unlink(missing_ok=True)
+    return lock
+
+
+def clear_run_folder(run_dir: Path) -> None:
+    """Removes what a run without any step has left in its own new folder, except the list of
+    unreadable files. Raises OSError."""
+    for path in run_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != BAD_SAMPLES_FILE and not path.name.startswith(LOCK_FILE):
+            path.unlink()
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether an earlier run has left more than a list of unreadable files. Raises OSError."""
+    if not folder.exists():
+        return False
+    names = {path.name for path in folder.iterdir()} - {BAD_SAMPLES_FILE}
+    return any(not name.startswith(LOCK_FILE) for name in names)
 
 
 def find_run_folder(output_dir: Path, run_name: str) -> Path | None:

@@ -2,36 +2,30 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from pydantic import ValidationError
 
 from warp_train.recipe import Recipe, dump_recipe
 from warp_train.runtime.atomic_files import write_atomically
 from warp_train.runtime.console import tell
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.journal import drop_cut_line
 from warp_train.runtime.section import config_differences
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.agreement import require_agreement
-from warp_train.training.bad_samples import BAD_SAMPLES_FILE
 from warp_train.training.checkpoints.folder import (
-    clean_interrupted_writes,
     find_checkpoint,
-    find_resume,
-    newest_checkpoint,
+    pin_checkpoint,
+    unpin_checkpoint,
 )
 from warp_train.training.checkpoints.links import (
     point_link,
     real_checkpoint,
     remove_link,
-    run_of,
     warn_without_links,
 )
 from warp_train.training.checkpoints.state import RunPosition, read_trainer_state
@@ -39,6 +33,7 @@ from warp_train.training.disk import refusal
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
+from warp_train.training.placing import placement
 from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.registering import warn_of_bounds, with_registered_warps
 from warp_train.training.report import (
@@ -51,7 +46,7 @@ from warp_train.training.report import (
 from warp_train.training.run import Run, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
-    create_run_folder,
+    RECIPE_FILE,
     find_run_folder,
     truncate_metrics,
 )
@@ -60,35 +55,53 @@ from warp_train.weights import model_folder
 
 log = logging.getLogger("warp_train")
 
-RECIPE_FILE = "recipe.yaml"
-
 
 def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: Interrupts) -> int:
-    """Trains one stage and returns the exit code. Collective: call on every rank."""
-    accelerator = build_accelerator(recipe.train)
-    interrupts.join(accelerator)
-    require_agreement(recipe, data, accelerator)
-    registered = with_registered_warps(recipe, data, accelerator, interrupts)
-    if registered is None:
-        return _interrupted_early(accelerator, interrupts)
-    data = registered
-    run_dir, resume = _place(recipe, resume_from, accelerator)
-    if accelerator.is_main_process:
-        warn_without_links(run_dir.parent)
-    run = start_run(recipe, data, accelerator, run_dir, resume)
-    if accelerator.is_main_process:
-        _write_start(run)
-        _announce(run, resume)
-        warn_of_bounds(recipe, data)
+    """Trains one stage and returns the exit code. Collective: call on every rank.
+
+    A run that ends with an error before its first step leaves nothing behind.
+    """
+    with placement(recipe, resume_from) as placed:
+        run: Run | None = None
+        try:
+            accelerator = build_accelerator(recipe.train)
+            interrupts.join(accelerator)
+            require_agreement(recipe, data, accelerator)
+            registered = with_registered_warps(recipe, data, accelerator, interrupts)
+            if registered is None:
+                if placed.place is not None:
+                    placed.place.give_back()
+                return _interrupted_early(accelerator, interrupts)
+            run_dir, resume = placed.share()
+            if accelerator.is_main_process:
+                warn_without_links(run_dir.parent)
+                warn_of_bounds(recipe, registered)
+            run = start_run(recipe, registered, accelerator, run_dir, resume)
+            run.lock = placed.lock
+            return _run(run, resume, interrupts)
+        except BaseException:
+            if placed.place is not None and not (run and run.has_stepped):
+                placed.place.give_back()
+                if run and run.start:
+                    unpin_checkpoint(run.start, run.run_dir)
+            raise
+
+
+def _run(run: Run, resume: Path | None, interrupts: Interrupts) -> int:
+    """Trains a stage that has been set up, with its records. Collective: call on every rank."""
+    accelerator, recipe = run.accelerator, run.recipe
     trackers = start_trackers(
         accelerator,
         recipe.tracking,
-        run_dir=run_dir,
+        run_dir=run.run_dir,
         run_id=run.wandb_run_id,
         recipe=recipe.model_dump(mode="json", by_alias=True),
         step=run.step,
     )
     try:
+        if accelerator.is_main_process:
+            _write_start(run)
+            _announce(run, resume)
         with _proxy(run) as proxy:
             signal = train(run, trackers, proxy, interrupts)
             if signal is None:
@@ -100,11 +113,11 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
         if isinstance(error, WarpTrainError) and not accelerator.is_main_process:
             log.error("rank %d: %s", accelerator.process_index, error)
         raise
-    with run.disk.writing(run_dir / EVENTS_FOLDER):
+    with run.disk.writing(run.run_dir / EVENTS_FOLDER):
         trackers.finish()
     accelerator.free_memory()
     if signal is not None and accelerator.is_main_process:
-        tell(f"interrupted at step {run.step}; saved as {run_dir}/interrupted")
+        tell(f"interrupted at step {run.step}; saved as {run.run_dir}/interrupted")
     return 0 if signal is None else 128 + signal
 
 
@@ -116,12 +129,14 @@ def _interrupted_early(accelerator: Accelerator, interrupts: Interrupts) -> int:
 
 
 def _write_start(run: Run) -> None:
-    """Writes the files of a run folder that exist before the first step."""
+    """Writes what exists before the first step: the recipe, and the pin of the initial weights."""
     try:
         truncate_metrics(run.run_dir / METRICS_FILE, run.step, run.validated_step)
         write_atomically(run.run_dir / RECIPE_FILE, dump_recipe(run.recipe))
     except OSError as error:
         raise WarpTrainError(refusal(run.run_dir, error)) from error
+    if run.start is not None:
+        pin_checkpoint(run.start, run.run_dir)
 
 
 def validate_stage(
@@ -237,59 +252,3 @@ def _proxy(run: Run) -> AbstractContextManager[ProxyHook | None]:
     return ProxyHook(
         rules.scorer, log.warning, workers=rules.workers, max_samples=rules.max_samples
     )
-
-
-def _place(
-    recipe: Recipe, resume_from: str | None, accelerator: Accelerator
-) -> tuple[Path, Path | None]:
-    """The run folder and the checkpoint to resume, if any. Collective: call on every rank."""
-    chosen: list[tuple[Path, Path | None] | WarpTrainError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            chosen = [_choose_place(recipe, resume_from)]
-        except WarpTrainError as error:
-            chosen = [error]
-    place = broadcast_object_list(chosen, from_process=0)[0]
-    if isinstance(place, WarpTrainError):
-        raise place
-    run_dir, resume = place
-    return run_dir, resume
-
-
-def _choose_place(recipe: Recipe, resume_from: str | None) -> tuple[Path, Path | None]:
-    if resume_from is not None and resume_from != "auto":
-        checkpoint = find_checkpoint(Path(resume_from), prefer="last")
-        run_dir = run_of(checkpoint)
-        if checkpoint == newest_checkpoint(run_dir):
-            _clean_up(run_dir)
-            return run_dir, checkpoint
-        return _branch(recipe, checkpoint), checkpoint
-    earlier = find_run_folder(recipe.output_dir, recipe.run_name)
-    if resume_from == "auto" and earlier is not None:
-        _clean_up(earlier)
-        return earlier, find_resume(earlier, "auto")
-    run_dir, notice = create_run_folder(recipe.output_dir, recipe.run_name)
-    if notice:
-        log.warning("%s (the earlier run can be resumed)", notice)
-    return run_dir, None
-
-
-def _clean_up(run_dir: Path) -> None:
-    """Removes what a process that was killed while writing has left."""
-    try:
-        clean_interrupted_writes(run_dir)
-        drop_cut_line(run_dir / BAD_SAMPLES_FILE)
-    except OSError as error:
-        raise WarpTrainError(refusal(run_dir, error)) from error
-
-
-def _branch(recipe: Recipe, checkpoint: Path) -> Path:
-    """A new run folder, for a checkpoint whose own run continued after it."""
-    run_dir, _ = create_run_folder(recipe.output_dir, recipe.run_name)
-    log.warning(
-        "%s is not the newest checkpoint of its run: training continues in %s", checkpoint, run_dir
-    )
-    metrics = run_of(checkpoint) / METRICS_FILE
-    if metrics.is_file():
-        shutil.copy(metrics, run_dir)
-    return run_dir

@@ -40,6 +40,7 @@ from warp_train.data.sources import build_sources
 from warp_train.data.sources.files import FileSource, Item
 from warp_train.runtime.atomic_files import INCOMING
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.lock_files import LOCK_FILE
 from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
 
@@ -159,7 +160,7 @@ def _cut(split: str, items: Sequence[Item]) -> Iterator[Shard]:
 def _begin_folder(out: Path, cache: Cache) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not is_cache(out):
-        if any(not path.name.startswith(INCOMING) for path in out.iterdir()):
+        if any(not path.name.startswith((INCOMING, LOCK_FILE)) for path in out.iterdir()):
             raise WarpTrainError(f"{out}: contains other files; give a new or an empty folder")
         write_cache_file(out, cache)
         return

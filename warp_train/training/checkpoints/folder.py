@@ -133,6 +133,14 @@ def pin_checkpoint(folder: Path, run_dir: Path) -> None:
         log.warning("%s may be removed by its own run's retention: %s", folder, refusal(pin, error))
 
 
+def unpin_checkpoint(folder: Path, run_dir: Path) -> None:
+    """Takes back what `pin_checkpoint` has done, for a run that did not begin."""
+    pin = _pin(folder, run_dir)
+    with suppress(OSError):
+        pin.unlink(missing_ok=True)
+        pin.parent.rmdir()  # if it was the only pin
+
+
 def _pin(folder: Path, run_dir: Path) -> Path:
     here = run_dir.resolve()
     tag = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]

@@ -1,0 +1,206 @@
+"""A chain of stages: each starts from the best weights of the one before."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate.utils import broadcast_object_list
+
+from warp_train.recipe import Chain, Recipe, dump_recipe
+from warp_train.runtime.atomic_files import write_atomically
+from warp_train.runtime.console import rank, tell
+from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.lock_files import InUseError
+from warp_train.runtime.locks import Lock, held
+from warp_train.training.acceleration import build_accelerator
+from warp_train.training.checkpoints.folder import find_checkpoint, newest_checkpoint
+from warp_train.training.checkpoints.links import point_link
+from warp_train.training.disk import refusal
+from warp_train.training.feeding import Data
+from warp_train.training.interrupts import Interrupts
+from warp_train.training.placing import locked, require_unlocked
+from warp_train.training.report import PICTURE_FILE
+from warp_train.training.run_folder import (
+    RECIPE_FILE,
+    SUMMARY_FILE,
+    clear_run_folder,
+    find_run_folder,
+    run_folders,
+)
+from warp_train.training.stage_run import run_stage
+
+log = logging.getLogger("warp_train")
+
+
+@dataclass(frozen=True)
+class ChainPlace:
+    """The folder of a chain, locked by the main process."""
+
+    name: str
+    lock: Lock
+    is_new: bool
+
+
+def run_chain(
+    chain: Chain, data: list[Data], resume_from: str | None, interrupts: Interrupts
+) -> int:
+    """Trains the stages in order; finished ones are skipped, an interrupted one is resumed.
+
+    Collective: call on every rank.
+    """
+    if resume_from not in (None, "auto"):
+        raise WarpTrainError(
+            f"cannot resume from {resume_from}: a chain that is started again resumes "
+            "where it stopped; only a single stage resumes from a folder"
+        )
+    with _placed(chain, resume_from) as place:
+        accelerator = build_accelerator(chain.stages[0].train)
+        name: str = broadcast_object_list([place.name if place else None], from_process=0)[0]
+        chain_dir, init_from = chain.output_dir / name, chain.stages[0].init_from
+        for stage, stage_data in zip(_named(chain, name), data, strict=True):
+            recipe = stage.model_copy(update={"init_from": init_from})
+            init_from = str(recipe.run_dir)
+            if (recipe.run_dir / SUMMARY_FILE).exists():
+                if accelerator.is_main_process:
+                    tell(f"{recipe.run_dir}: already finished, skipped")
+                continue
+            code = run_stage(recipe, stage_data, "auto", interrupts)
+            if code:
+                return code
+        if accelerator.is_main_process:
+            _close_chain(chain_dir, Path(str(init_from)))
+        return 0
+
+
+def furthest(recipe: Recipe | Chain) -> tuple[int, Recipe]:
+    """The furthest stage that has a checkpoint (or the first stage), and its number from 0."""
+    if isinstance(recipe, Recipe):
+        return 0, recipe
+    begun = find_run_folder(recipe.output_dir, recipe.run_name)
+    stages = _named(recipe, begun.name if begun else recipe.run_name)
+    return next(
+        (
+            (number, stage)
+            for number, stage in reversed(list(enumerate(stages)))
+            if newest_checkpoint(stage.run_dir)
+        ),
+        (0, stages[0]),
+    )
+
+
+@contextmanager
+def _placed(chain: Chain, resume_from: str | None) -> Iterator[ChainPlace | None]:
+    """Chooses and locks the chain's folder on the main process, before any process group exists.
+
+    A chain that ends with an error before the first step of its first stage leaves nothing behind.
+
+    Raises:
+        WarpTrainError: another process works in a folder of the chain.
+    """
+    place: ChainPlace | None = None
+    if rank() == 0:
+        place = _choose_place(chain, resume_from)
+    elif resume_from == "auto":
+        for folder in _begun(chain)[:1]:
+            require_unlocked(folder)
+            _require_unlocked_stages(chain, folder.name)
+    with held(place.lock) if place else nullcontext():
+        try:
+            if place:
+                _begin_chain(chain, place)
+            yield place
+        except BaseException:
+            if place and place.is_new and not _any_exists(_named(chain, place.name)):
+                with suppress(OSError):  # the first error is reported
+                    clear_run_folder(chain.output_dir / place.name)
+            raise
+
+
+def _choose_place(chain: Chain, resume_from: str | None) -> ChainPlace:
+    """The folder of this chain if it was started before, otherwise a free one.
+
+    `auto` continues the latest of that name, even if the recipe has changed since. A chain that is
+    in use is not continued by another process.
+    """
+    notice, text = "", dump_recipe(chain)
+    for folder in _begun(chain):
+        same = (folder / RECIPE_FILE).read_text(encoding="utf-8") == text
+        if resume_from == "auto":
+            return ChainPlace(folder.name, locked(folder), is_new=False)
+        try:
+            if same:
+                return ChainPlace(folder.name, locked(folder), is_new=False)
+        except InUseError as error:
+            notice = notice or str(error)
+    notice = notice or f"{chain.output_dir / chain.run_name} holds another recipe's run"
+    for number in itertools.count(1):
+        name = chain.run_name + (f"-{number}" if number > 1 else "")
+        if _is_taken(chain, name):
+            continue
+        try:
+            lock = locked(chain.output_dir / name)
+        except InUseError:  # it was begun a moment ago
+            continue
+        if (chain.output_dir / name / RECIPE_FILE).exists():  # and has ended
+            lock.release()
+            continue
+        if name != chain.run_name:
+            log.warning("%s; this run goes to %s", notice, chain.output_dir / name)
+        return ChainPlace(name, lock, is_new=True)
+    raise AssertionError
+
+
+def _require_unlocked_stages(chain: Chain, name: str) -> None:
+    """Raises WarpTrainError if another launch works in the folder of a stage."""
+    for stage in _named(chain, name):
+        if stage.run_dir.exists():
+            require_unlocked(stage.run_dir)
+
+
+def _begun(chain: Chain) -> list[Path]:
+    """The folders of chains of this name, latest first."""
+    folders = run_folders(chain.output_dir, chain.run_name)
+    return [folder for folder in folders if (folder / RECIPE_FILE).exists()]
+
+
+def _begin_chain(chain: Chain, place: ChainPlace) -> None:
+    """Writes the recipe of the chain, where no other process works in a folder of its stages."""
+    chain_dir = chain.output_dir / place.name
+    _require_unlocked_stages(chain, place.name)
+    try:
+        write_atomically(chain_dir / RECIPE_FILE, dump_recipe(chain))
+    except OSError as error:
+        raise WarpTrainError(refusal(chain_dir, error)) from error
+
+
+def _close_chain(chain_dir: Path, last: Path) -> None:
+    """Puts the last stage's results and a link to its weights into the chain's own folder."""
+    try:
+        for file in (last / SUMMARY_FILE, last / "images" / PICTURE_FILE):
+            if file.exists():  # the picture may be missing after a full disk
+                write_atomically(chain_dir / file.name, file.read_bytes())
+        point_link(chain_dir / "best", find_checkpoint(last, prefer="best"))
+    except OSError as error:
+        raise WarpTrainError(refusal(chain_dir, error)) from error
+    print(f"done; weights: {chain_dir}/best; before | after | truth: {chain_dir}/{PICTURE_FILE}")
+
+
+def _is_taken(chain: Chain, name: str) -> bool:
+    """Whether the chain or one of its stages would get the name of an existing folder."""
+    return (chain.output_dir / name).exists() or _any_exists(_named(chain, name))
+
+
+def _any_exists(stages: list[Recipe]) -> bool:
+    return any(stage.run_dir.exists() for stage in stages)
+
+
+def _named(chain: Chain, name: str) -> list[Recipe]:
+    """The stages, named after the chain's folder `name`."""
+    names = [name + stage.run_name.removeprefix(chain.run_name) for stage in chain.stages]
+    return [
+        stage.model_copy(update={"run_name": run_name})
+        for stage, run_name in zip(chain.stages, names, strict=True)
+    ]
