@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from warp_train.inference.rectify_inputs import Job, Record, Settings, ShootLens, failure
 from warp_train.inference.shoot_keys import Frame, Grouping, name_of, read_frame, shoots, zoom_of
 from warp_train.runtime.atomic_files import incoming_path
+from warp_train.runtime.team import Team, alone
 from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
 
@@ -84,19 +85,24 @@ def rectify(
     device: str = "auto",
     workers: int = 1,
     on_look: Callable[[], object] = lambda: None,
+    team: Team | None = None,
 ) -> Generator[Record, None, None]:
     """Corrects photos in `workers` processes and yields the record of each as it ends.
 
     A job without an output is measured only. `on_look` is called after each first look at a photo
-    of a shoot. Raises WarpTrainError if the model cannot be loaded.
+    of a shoot. Of a team, each process corrects its share of the photos.
+
+    Raises:
+        WarpTrainError: the model cannot be loaded, or another process of the team has failed.
+        OSError: the team's files cannot be written.
     """
-    jobs = list(plan.jobs)
+    jobs, team = list(plan.jobs), team or alone()
     if plan.shoots:
         looking = partial(_load, _look, model, device, settings)
-        for index, lens in _shared_lenses(plan, looking, model, workers, on_look):
+        for index, lens in _shared_lenses(plan, looking, model, workers, on_look, team):
             jobs[index] = replace(jobs[index], shoot=lens)
     with contextlib.closing(
-        run_jobs(jobs, partial(load_rectifier, model, device, settings), workers)
+        run_jobs(team.share(jobs), partial(load_rectifier, model, device, settings), workers)
     ) as results:
         for job, result in results:
             if not isinstance(result, JobError):
@@ -115,22 +121,28 @@ def _shared_lenses(
     model: str,
     workers: int,
     on_look: Callable[[], object],
+    team: Team,
 ) -> Iterable[tuple[int, ShootLens]]:
     """The lens of each photo that shares one."""
     from warp_train.inference.predictor import load_predictor
     from warp_train.inference.shoot import Shoot, unpacked
+    from warp_train.inference.shoot_exchange import everyones, pooled
 
     head = load_predictor(model, "cpu").head
     wanted = {plan.jobs[i]: (i, shoot) for shoot in plan.shoots for i in shoot.photos}
     found = {shoot: Shoot(head) for shoot in plan.shoots}
-    with contextlib.closing(run_jobs(list(wanted), looking, workers)) as results:
+    with contextlib.closing(run_jobs(team.share(list(wanted)), looking, workers)) as results:
         for job, seen in results:
             if seen is not None and not isinstance(seen, JobError):
                 index, shoot = wanted[job]
                 found[shoot].add(index, unpacked(seen))
             on_look()
-    for shoot, lens in _lenses(found):
-        shared = ShootLens(shoot.name, found[shoot].photos, lens.packed())
+    pool = pooled(team, head, found, [shoot.zoom for shoot in plan.shoots])
+    own = {
+        shoot: ShootLens(shoot.name, pool[shoot].photos, lens.packed())
+        for shoot, lens in _lenses(pool)
+    }
+    for shoot, shared in everyones(team, plan.shoots, own).items():
         yield from ((index, shared) for index in shoot.photos)
 
 

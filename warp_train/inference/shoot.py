@@ -13,7 +13,7 @@ statistical modeling using the t distribution", 1989), and none in the end if it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -185,6 +185,18 @@ class Shoot:
         self._kept.append((_information(self._head.plumb_line, photo), index, photo))
         if len(self._kept) > MOST_PHOTOS:
             self._kept.remove(min(self._kept, key=lambda kept: kept[:2]))
+
+    @property
+    def kept(self) -> list[tuple[int, Observation]]:
+        """The photos that decide, with their indices."""
+        return [(index, photo) for _, index, photo in self._kept]
+
+    def absorb(self, photos: int, kept: Iterable[tuple[int, Observation]]) -> None:
+        """Adds what another one has collected: its number of photos, and those that it kept."""
+        for index, photo in kept:
+            self.add(index, photo)
+            photos -= 1
+        self.photos += photos
 
     def solve(self, least: int = 2) -> CommonLens | None:
         """The common lens; None for less than `least` photos."""
