@@ -1,0 +1,47 @@
+"""`score` in the processes of one launch."""
+
+from pathlib import Path
+
+import pytest
+from data_helpers import save, textured
+from evaluate_helpers import LENS, OTHER, make_pair, write_manifest
+from training_server import Server
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Five pairs, two of them in one shoot; another one cannot be read."""
+    folder = tmp_path / "pairs"
+    lenses = [LENS, OTHER, LENS, LENS, OTHER]
+    items = [
+        make_pair(folder, f"h{i}", lens, seed=i, shoot="s" if i in (0, 3) else "")
+        for i, lens in enumerate(lenses)
+    ]
+    manifest = write_manifest(folder, items, "shoot")
+    items[1].input.write_bytes(b"nothing")
+    return manifest
+
+
+def test_score_prints_and_writes_what_one_process_does(
+    pairs: Path, server: Server, tmp_path: Path
+) -> None:
+    photos = pairs.parent
+    pairs.unlink()
+    for path in photos.glob("h*_original.png"):
+        (tmp_path / "pred" / path.name).parent.mkdir(exist_ok=True)
+        path.rename(tmp_path / "pred" / path.name)
+    save(photos / "h2_generated.png", textured(50, 60))  # of another size
+    arguments = ["score", str(tmp_path / "pred"), str(photos), "--workers", "0"]
+    outputs = []
+    for count in (1, 2):
+        out = tmp_path / f"{count}.json"
+        server.start_ranks([[*arguments, "--json", str(out)]] * count)
+        assert server.exit_statuses() == [1, 0][:count]
+        outputs.append((server.printed(), out.read_bytes()))
+    assert outputs[0] == outputs[1]
+    assert "mean of 4" in outputs[0][0]
+    # Without --json, they meet in the working directory.
+    server.start_ranks([arguments] * 2, cwd=tmp_path)
+    assert server.exit_statuses() == [1, 0]
+    assert server.printed() == outputs[0][0]
+    assert list(tmp_path.glob("*.ranks")) == []
