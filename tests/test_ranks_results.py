@@ -1,10 +1,10 @@
-"""`score` in the processes of one launch."""
+"""`score` and `evaluate` in the processes of one launch."""
 
 from pathlib import Path
 
 import pytest
 from data_helpers import save, textured
-from evaluate_helpers import LENS, OTHER, make_pair, write_manifest
+from evaluate_helpers import LENS, OTHER, make_pair, save_model, write_manifest
 from training_server import Server
 
 
@@ -44,4 +44,21 @@ def test_score_prints_and_writes_what_one_process_does(
     server.start_ranks([arguments] * 2, cwd=tmp_path)
     assert server.exit_statuses() == [1, 0]
     assert server.printed() == outputs[0][0]
+    assert list(tmp_path.glob("*.ranks")) == []
+
+
+def test_evaluate_prints_and_writes_what_one_process_does(
+    pairs: Path, server: Server, tmp_path: Path
+) -> None:
+    model = save_model(tmp_path / "model", LENS, OTHER)
+    arguments = ["evaluate", str(model), "--data", str(pairs), "--workers", "0", "--device", "cpu"]
+    outputs = []
+    for count in (1, 2):
+        out, page = tmp_path / f"{count}.json", tmp_path / f"{count}.html"
+        argv = [*arguments, "--json", str(out), "--report", str(page)]
+        server.start_ranks([argv] * count)
+        assert server.exit_statuses() == [1, 0][:count], server.printed()
+        outputs.append((server.printed(), out.read_bytes(), page.read_bytes()))
+    assert outputs[0] == outputs[1]
+    assert "one lens" in outputs[0][0]
     assert list(tmp_path.glob("*.ranks")) == []
