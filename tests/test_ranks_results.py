@@ -1,4 +1,4 @@
-"""`score` and `evaluate` in the processes of one launch."""
+"""`score`, `evaluate` and `prepare` in the processes of one launch."""
 
 from pathlib import Path
 
@@ -6,6 +6,16 @@ import pytest
 from data_helpers import save, textured
 from evaluate_helpers import LENS, OTHER, make_pair, save_model, write_manifest
 from training_server import Server
+
+from warp_train.data.shards import layout
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -61,4 +71,36 @@ def test_evaluate_prints_and_writes_what_one_process_does(
         outputs.append((server.printed(), out.read_bytes(), page.read_bytes()))
     assert outputs[0] == outputs[1]
     assert "one lens" in outputs[0][0]
+    assert list(tmp_path.glob("*.ranks")) == []
+
+
+def small_shards() -> None:
+    layout.SHARD_ITEMS = 2
+
+
+def test_prepare_writes_the_shards_that_one_process_does(server: Server, tmp_path: Path) -> None:
+    for number in range(9):
+        save(tmp_path / "photos" / f"p{number}.jpg", textured(60, 90, number))
+    (tmp_path / "r.yaml").write_text(
+        "stage: stage1_param_only\n"
+        f"data: {{size: [32, 48], workers: 0, source: photos, root: {tmp_path / 'photos'}}}\n"
+    )
+    arguments = ["prepare", str(tmp_path / "r.yaml"), "--workers", "0", "--out"]
+    small = "test_ranks_results:small_shards"
+    printed = {}
+    for count in (1, 2):
+        argv = [*arguments, str(tmp_path / str(count))]
+        server.start_ranks([argv] * count, before=small)
+        assert server.exit_statuses() == [0] * count, server.printed()
+        printed[count] = server.printed().replace(f"/{count}:", "/:").splitlines()
+    assert files(tmp_path / "2") == files(tmp_path / "1")
+    assert printed[2][-1] == printed[1][-1]
+    assert len(printed[2]) == len(printed[1]) == 2
+    # What a killed launch has left is continued: these are shards of both processes.
+    for path in (tmp_path / "2").glob("train-00000[12]*"):
+        path.unlink()
+    server.start_ranks([[*arguments, str(tmp_path / "2")]] * 2, before=small)
+    assert server.exit_statuses() == [0, 0]
+    assert "5 of 9 photos are in" in server.printed()
+    assert files(tmp_path / "2") == files(tmp_path / "1")
     assert list(tmp_path.glob("*.ranks")) == []
