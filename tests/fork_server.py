@@ -1,11 +1,13 @@
 """Starts training processes without importing torch for each: one JSON list of requests a line.
 
-A request is `{"argv": [...], "env": {...}, "cwd": ...}`, one process each. Answers with a JSON list
+A request is `{"argv": [...], "env": {...}, "cwd": ..., "before": ...}`, one process each; `before`
+names a function as `module:function` to call first, or is null. Answers with a JSON list
 of process ids, and with one of exit statuses once all have ended. Each is a process of its own that
 may be killed; its output goes to the file that the environment variable LOG names. One that leaves
 its process group open ends with status `GROUP_LEFT_OPEN`, whatever else it did.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -22,6 +24,9 @@ def child(request: dict[str, Any]) -> None:
     try:
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
+        if request["before"]:
+            module, _, function = request["before"].partition(":")
+            getattr(importlib.import_module(module), function)()
         code = warp_train.cli.main(request["argv"])
         if torch.distributed.is_initialized():
             code = GROUP_LEFT_OPEN

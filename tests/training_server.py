@@ -38,14 +38,20 @@ class Server:
         """Starts `warp-train argv` and returns its process id."""
         return self.start_ranks([list(argv)])[0]
 
-    def start_ranks(self, argvs: list[list[str]], cwd: Path | None = None) -> list[int]:
-        """Starts `warp-train argv` for each, as the ranks of one run, on CPUs over gloo."""
+    def start_ranks(
+        self, argvs: list[list[str]], cwd: Path | None = None, before: str | None = None
+    ) -> list[int]:
+        """Starts `warp-train argv` for each, as the ranks of one run, on CPUs over gloo.
+
+        `before` names a function that each process calls first, as `module:function`.
+        """
         port, world = _free_port(), len(argvs)
         requests = [
             {
                 "argv": argv,
                 "env": launched(rank, world, port) if world > 1 else {},
                 "cwd": str(cwd or Path.cwd()),
+                "before": before,
             }
             for rank, argv in enumerate(argvs)
         ]
@@ -53,7 +59,8 @@ class Server:
 
     def start_rank(self, rank: int, world: int, *argv: str) -> int:
         """Starts one of the ranks of a run, and returns its process id."""
-        request = {"argv": argv, "env": launched(rank, world), "cwd": str(Path.cwd())}
+        place = launched(rank, world)
+        request = {"argv": argv, "env": place, "cwd": str(Path.cwd()), "before": None}
         return self._start([request])[0]
 
     def _start(self, requests: list[dict[str, Any]]) -> list[int]:

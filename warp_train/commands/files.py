@@ -29,6 +29,12 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() or (not path.suffix and not path.exists())
 
 
+def meeting_place(command: str, result: Path | None) -> Path:
+    """What the processes of a launch meet beside: the result, or without one a name in the working
+    directory, which launches at the same time do not share."""
+    return result or Path(f"{command}-{os.environ.get('MASTER_PORT', '0')}")
+
+
 def write_result(option: str, path: Path, content: str) -> None:
     """Writes a result whole or not at all.
 

@@ -9,21 +9,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from warp_train.commands.rectify_report import RectifyReport
+from warp_train.commands.rectify_report import JOURNAL, RectifyReport
 from warp_train.commands.workers import chosen_workers
 from warp_train.inference.rectify import Plan, plan_shoots, rectify
+from warp_train.inference.rectify_inputs import Plan as Jobs
 from warp_train.inference.rectify_inputs import Settings, plan_jobs
 from warp_train.photos.folders import skipped_line
 from warp_train.photos.formats import unread_line
 from warp_train.runtime.console import say
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.journal import begin_journal
-
-_JOURNAL_FILE = "rectify.jsonl"
+from warp_train.runtime.shared_journal import SharedJournal
+from warp_train.runtime.team import Team, together
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Corrects the photos; 1 if one failed, 143 after SIGTERM."""
+    """Corrects the photos; 1 if one failed, 143 after SIGTERM.
+
+    Each process of a launch corrects its share, and rank 0 puts the journal together.
+    """
+    out: Path = arguments.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with _sigterm_interrupts(), together(out / JOURNAL) as team:
+            return _rectify(arguments, team)
+    except _Terminated:
+        return 143
+    except OSError as error:
+        raise WarpTrainError(f"--out {out}: {error.strerror}") from error
+
+
+def _rectify(arguments: argparse.Namespace, team: Team) -> int:
+    """The exit code. Raises OSError."""
     out: Path = arguments.out
     plan = plan_jobs(
         arguments.inputs,
@@ -32,40 +48,51 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.format,
         measure_only=arguments.params_only,
     )
-    if plan.earlier:
-        say(
-            f"{plan.earlier} files named *{arguments.suffix} in {out} are taken for earlier results"
-        )
-    if plan.skipped:
-        say(skipped_line(plan.skipped))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        begin_journal(out / _JOURNAL_FILE)
-    except OSError as error:
-        raise WarpTrainError(f"--out {out}: {error.strerror}") from error
+    journal = SharedJournal(team, out / JOURNAL, "input")
+    if team.first:
+        journal.recollect()
     shoots = plan_shoots(plan.jobs, arguments.shoot)
-    for shoot in shoots.shoots:
-        if len(shoot.photos) > 1:
-            say(f"one lens for {len(shoot.photos)} photos: {shoot.name}")
+    # Nobody writes results before all have read the folders.
+    team.agree("photos", [str(job.input) for job in plan.jobs])
+    journal.begin()
+    if team.first:
+        _announce(plan, shoots, arguments)
+    refusals = plan.refusals if team.first else []
     report = RectifyReport(
-        out / _JOURNAL_FILE,
+        journal.path,
         len(plan.jobs) + len(plan.refusals),
         unread_line(plan.unread),
-        looks=shoots.looks,
+        looks=len(team.share(range(shoots.looks))),
+        share=len(refusals) + len(team.share(plan.jobs)),
+        talks=team.first,
     )
-    with _sigterm_interrupts():
-        try:
-            for refusal in plan.refusals:
-                report.add({"input": str(refusal.input), "error": refusal.reason})
-            _run(arguments, shoots, report)
-        except _Terminated:
-            return 143
-        finally:
-            report.close()
+    try:
+        for refusal in refusals:
+            report.add({"input": str(refusal.input), "error": refusal.reason})
+        _run(arguments, shoots, report, team)
+        if team.finish() is None:
+            return 0  # a launcher would end all processes where one of them has failed
+        for rank, record in journal.collect([str(job.input) for job in plan.jobs]):
+            if rank:
+                report.count(record)
+    finally:
+        report.close()
     return 1 if report.failed else 0
 
 
-def _run(arguments: argparse.Namespace, plan: Plan, report: RectifyReport) -> None:
+def _announce(jobs: Jobs, plan: Plan, arguments: argparse.Namespace) -> None:
+    """What is left out, and which photos share a lens."""
+    if jobs.earlier:
+        named = f"{jobs.earlier} files named *{arguments.suffix} in {arguments.out}"
+        say(f"{named} are taken for earlier results")
+    if jobs.skipped:
+        say(skipped_line(jobs.skipped))
+    for shoot in plan.shoots:
+        if len(shoot.photos) > 1:
+            say(f"one lens for {len(shoot.photos)} photos: {shoot.name}")
+
+
+def _run(arguments: argparse.Namespace, plan: Plan, report: RectifyReport, team: Team) -> None:
     if not plan.jobs:
         return
     settings = Settings(
@@ -78,14 +105,15 @@ def _run(arguments: argparse.Namespace, plan: Plan, report: RectifyReport) -> No
         keep_times=arguments.keep_times,
         even_if_corrected=arguments.even_if_corrected,
     )
-    workers = chosen_workers(arguments.worker_rule, arguments.workers, len(plan.jobs))
+    share = len(team.share(plan.jobs))
     records = rectify(
         plan,
         arguments.model,
         settings,
         device=arguments.device,
-        workers=workers,
+        workers=chosen_workers(arguments.worker_rule, arguments.workers, share),
         on_look=report.looked,
+        team=team,
     )
     try:
         for record in records:

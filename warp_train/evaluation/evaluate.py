@@ -97,6 +97,18 @@ def evaluate(
     Raises:
         WarpTrainError: not one of the pairs could be read.
     """
+    results = measure_pairs(straightener, items, workers=workers, on_result=on_result)
+    return summarised(results, straightener.model_hash)
+
+
+def measure_pairs(
+    straightener: Straightener,
+    items: Sequence[PairItem],
+    *,
+    workers: int = 0,
+    on_result: Callable[[PhotoResult | FailedPhoto], object] = lambda result: None,
+) -> list[PhotoResult | FailedPhoto]:
+    """The results of `evaluate`, a pair each."""
     results: list[PhotoResult | FailedPhoto] = []
 
     def take(result: PhotoResult | FailedPhoto) -> None:
@@ -114,10 +126,16 @@ def evaluate(
         (result for result in results if isinstance(result, PhotoResult)),
         key=lambda photo: place[photo.task.item.input, photo.task.item.target],
     )
+    return [*photos, *(result for result in results if not isinstance(result, PhotoResult))]
+
+
+def summarised(results: Sequence[PhotoResult | FailedPhoto], model_hash: str) -> Evaluation:
+    """The totals of all pairs. Raises WarpTrainError if not one of them could be read."""
+    photos = [result for result in results if isinstance(result, PhotoResult)]
     failed = [result for result in results if not isinstance(result, PhotoResult)]
     if not photos:
         raise WarpTrainError(f"none of the {len(failed)} pairs could be read")
-    return Evaluation(photos, failed, straightener.model_hash, total(photos), _by_tier(photos))
+    return Evaluation(photos, failed, model_hash, total(photos), _by_tier(photos))
 
 
 def tier_of(item: PairItem) -> str | None:

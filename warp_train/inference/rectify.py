@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,13 @@ from warp_train.inference.shoot_keys import (
     zoom_of,
 )
 from warp_train.runtime.atomic_files import incoming_path
+from warp_train.runtime.team import Team, alone
 from warp_train.runtime.worker_pool import run_jobs
 from warp_train.runtime.worker_process import JobError
 
 if TYPE_CHECKING:  # it imports torch
-    from warp_train.inference.shoot import Arrays, Shoot
+    from warp_train.inference.by_value import Arrays
+    from warp_train.inference.shoot import Shoot
     from warp_train.inference.straightener import Straightener
 
 Result = TypeVar("Result")
@@ -92,19 +94,24 @@ def rectify(
     device: str = "auto",
     workers: int = 1,
     on_look: Callable[[], object] = lambda: None,
+    team: Team | None = None,
 ) -> Generator[Record, None, None]:
     """Corrects photos in `workers` processes and yields the record of each as it ends.
 
     A job without an output is measured only. `on_look` is called after each first look at a photo
-    of a shoot. Raises WarpTrainError if the model cannot be loaded.
+    of a shoot. Of a team, each process corrects its share of the photos.
+
+    Raises:
+        WarpTrainError: the model cannot be loaded, or another process of the team has failed.
+        OSError: the team's files cannot be written.
     """
-    jobs = list(plan.jobs)
+    jobs, team = list(plan.jobs), team or alone()
     if plan.shoots:
         looking = partial(_load, _look, model, device, settings)
-        for index, lens in _shared_lenses(plan, looking, model, workers, on_look):
+        for index, lens in _shared_lenses(plan, looking, model, workers, on_look, team):
             jobs[index] = replace(jobs[index], shoot=lens)
     with contextlib.closing(
-        run_jobs(jobs, partial(load_rectifier, model, device, settings), workers)
+        run_jobs(team.share(jobs), partial(load_rectifier, model, device, settings), workers)
     ) as results:
         for job, result in results:
             if not isinstance(result, JobError):
@@ -123,10 +130,13 @@ def _shared_lenses(
     model: str,
     workers: int,
     on_look: Callable[[], object],
+    team: Team,
 ) -> Iterator[tuple[int, ShootLens]]:
     """The lens of each photo that shares one. What was seen of a zoom is freed with its lenses."""
+    from warp_train.inference.by_value import unpacked
     from warp_train.inference.predictor import load_predictor
-    from warp_train.inference.shoot import Shoot, unpacked
+    from warp_train.inference.shoot import Shoot
+    from warp_train.inference.shoot_exchange import everyones, pooled
 
     head = load_predictor(model, "cpu").head
     zooms = by_zoom(plan.shoots, lambda shoot: shoot.zoom)
@@ -138,34 +148,43 @@ def _shared_lenses(
         for s, shoot in enumerate(zoom)
         for index in shoot.photos
     }
-    with contextlib.closing(run_jobs(list(place), looking, workers)) as results:
+    with contextlib.closing(run_jobs(team.share(list(place)), looking, workers)) as results:
         for job, seen in results:
             z, s = place[job]
             if seen is not None and not isinstance(seen, JobError):
                 found[z][s].add(unpacked(seen))
             on_look()
             left[z] -= 1
-            if not left[z]:
-                yield from _solved(zooms[z], found[z])
+            if team.alone and not left[z]:
+                yield from _each_photo(_solved(zooms[z], found[z]))
                 found[z].clear()
+    if not team.alone:
+        pool = pooled(team, head, found)
+        own = [lens for z, seen in pool.items() for lens in _solved(zooms[z], seen)]
+        yield from _each_photo(everyones(team, plan.shoots, own))
+
+
+def _each_photo(
+    lenses: Iterable[tuple[PlannedShoot, ShootLens]],
+) -> Iterator[tuple[int, ShootLens]]:
+    return ((index, lens) for shoot, lens in lenses for index in shoot.photos)
 
 
 def _solved(
     zoom: Sequence[PlannedShoot], found: Sequence[Shoot]
-) -> Iterator[tuple[int, ShootLens]]:
-    """The lens of each photo of one zoom, if it has one."""
+) -> Iterator[tuple[PlannedShoot, ShootLens]]:
+    """The lens of each shoot through one zoom, if it has one."""
     from warp_train.inference.zooms import zoom_lenses
 
     lenses = zoom_lenses(found, [shoot.focal for shoot in zoom])
     for planned, seen, lens in zip(zoom, found, lenses, strict=True):
         if lens is not None:
-            shared = ShootLens(planned.name, seen.photos, lens.packed())
-            yield from ((index, shared) for index in planned.photos)
+            yield planned, ShootLens(planned.name, seen.photos, lens.packed())
 
 
 def _look(job: Job, straightener: Straightener, settings: Settings) -> Arrays | None:
     """What a photo shows of its lens, packed; None if that does not count, or it cannot be read."""
-    from warp_train.inference.shoot import packed
+    from warp_train.inference.by_value import packed
     from warp_train.photos.corrected import panorama, why_corrected
     from warp_train.photos.files import read_photo
     from warp_train.photos.pixels import predictor_view

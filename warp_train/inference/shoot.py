@@ -13,15 +13,15 @@ statistical modeling using the t distribution", 1989), and none in the end if it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from warp_train.geometry import apply_lens, half_diagonal, identity_grid
+from warp_train.inference.by_value import Arrays
 from warp_train.models.edge_weights import EquationWeights, WeighedEdges
 from warp_train.models.edges import Edges
 from warp_train.models.evidence import RADIAL_TERMS
@@ -34,8 +34,6 @@ from warp_train.models.heads_plumbline import (
     no_lens,
     stepped,
 )
-
-Arrays = tuple[NDArray[Any], ...]
 
 MOST_PHOTOS = 64
 """Photos that decide on a common lens: those with the most information about it."""
@@ -93,7 +91,7 @@ class CommonLens(NamedTuple):
         return math.hypot(100 * float(squared.sqrt().mean()), _OWN_BEND)
 
     def packed(self) -> Arrays:
-        """By value, for another process; see `packed`."""
+        """By value, for another process; see `by_value`."""
         return tuple(part.numpy() for part in self)
 
     @classmethod
@@ -119,23 +117,6 @@ class OwnSolution(NamedTuple):
     def contradicts(self, common: CommonLens) -> bool:
         """Whether the photo was not taken through this lens."""
         return self.distance(common) > FARTHEST
-
-
-def packed(photo: Observation) -> Arrays:
-    """An observation on the CPU by value, for another process.
-
-    Tensors would be shared instead, which takes an open file for each.
-    """
-    edges, weights, hidden = photo.weighed
-    tensors = (*edges, *weights, hidden, photo.votes, photo.effective_votes)
-    return tuple(part.numpy() for part in tensors)
-
-
-def unpacked(arrays: Arrays) -> Observation:
-    """The inverse of `packed`."""
-    *edges, bend, direction, hidden, votes, effective = map(torch.from_numpy, arrays)
-    weighed = WeighedEdges(Edges(*edges), EquationWeights(bend, direction), hidden)
-    return Observation(weighed, votes, effective)
 
 
 class _State(NamedTuple):
@@ -212,11 +193,23 @@ class Shoot:
         self._kept.sort(key=lambda kept: kept[0], reverse=True)
         del self._kept[MOST_PHOTOS:]
 
+    @property
+    def kept(self) -> list[Observation]:
+        """The photos that decide."""
+        return [photo for _, photo in self._kept]
+
+    def absorb(self, photos: int, kept: Iterable[Observation]) -> None:
+        """Adds what another one has collected: its number of photos, and those that it kept."""
+        before = self.photos
+        for photo in kept:
+            self.add(photo)
+        self.photos = before + photos
+
     def solve(self, least: int = 2) -> CommonLens | None:
         """The common lens; None for less than `least` photos."""
         if len(self._kept) < least:
             return None
-        return common_lens(self._head, [photo for _, photo in self._kept])
+        return common_lens(self._head, self.kept)
 
 
 @torch.no_grad()

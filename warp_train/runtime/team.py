@@ -184,6 +184,11 @@ class Team:
             )
 
 
+def alone() -> Team:
+    """The team of a process that shares its work with no other."""
+    return Team(Path(), Ranks(), "")
+
+
 @contextmanager
 def together(beside: Path, place: Ranks | None = None) -> Iterator[Team]:
     """This process's team, once all processes have started.
