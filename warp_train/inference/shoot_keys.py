@@ -7,10 +7,9 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from PIL import Image as Pillow
-
-from warp_train.photos.camera_exif import CameraExif, NoCamera, read_camera
-from warp_train.runtime.errors import WarpTrainError
+from warp_train.photos.camera_exif import CameraExif, NoCamera, camera_of
+from warp_train.photos.files import metadata_in
+from warp_train.photos.sizes import picture_size
 
 Of = TypeVar("Of")
 
@@ -32,7 +31,7 @@ class Frame(NamedTuple):
 
     path: Path
     height: int
-    """In pixels, as stored."""
+    """In pixels, as `photos.decoding` finds them, before they are rotated."""
     width: int
     camera: CameraExif | None
     """None if the EXIF has no camera or no focal length."""
@@ -45,15 +44,18 @@ class Frame(NamedTuple):
 
 
 def read_frame(path: Path) -> Frame | None:
-    """The frame of a photo; None if it cannot be read, which is reported when it is corrected."""
-    try:
-        with Pillow.open(path) as opened:
-            width, height = opened.size
-    except Exception:  # decoders raise anything
+    """The frame of a photo of any format that is corrected; None if it cannot be read, which is
+    reported when it is corrected."""
+    if not path.is_file():  # reading a pipe could block forever
         return None
     try:
-        camera = read_camera(path)
-    except (NoCamera, WarpTrainError, OSError):
+        data = path.read_bytes()
+        width, height = picture_size(data)
+    except Exception:  # parsers raise anything
+        return None
+    try:
+        camera = camera_of(metadata_in(data))
+    except NoCamera:
         camera = None
     return Frame(path, height, width, camera)
 

@@ -16,6 +16,7 @@ from warp_train.photos.exif import EXIF_HEADER
 from warp_train.photos.files import read_metadata
 from warp_train.photos.lens_names import LensSpec, is_lens_name, lens_spec
 from warp_train.photos.maker_lens import maker_lens
+from warp_train.photos.metadata import Metadata
 
 FULL_FRAME_DIAGONAL = math.hypot(36, 24)  # mm; the crop factor is relative to it
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 1e-3}  # FocalPlaneResolutionUnit: inch, cm, mm, µm
@@ -57,7 +58,13 @@ def read_camera(path: Path) -> CameraExif:
     Raises:
         NoCamera: the photo has no EXIF, or its EXIF lacks the camera or the focal length.
     """
-    tags, block = _read_tags(path)
+    return camera_of(read_metadata(path))
+
+
+def camera_of(metadata: Metadata) -> CameraExif:
+    """The camera in the metadata of a photo. Raises NoCamera as `read_camera` does."""
+    block = metadata.exif
+    tags = _tags(block)
     maker, camera = _name(tags, ExifTags.Base.Make), _name(tags, ExifTags.Base.Model)
     focal = _number(tags, ExifTags.Base.FocalLength)
     if not tags:
@@ -81,15 +88,15 @@ def read_camera(path: Path) -> CameraExif:
     )
 
 
-def _read_tags(path: Path) -> tuple[Mapping[int, Any], bytes]:
-    """The tags, and the block that contains them: a TIFF structure."""
-    block, exif = read_metadata(path).exif, Pillow.Exif()
+def _tags(block: bytes) -> Mapping[int, Any]:
+    """The tags in a block, which is a TIFF structure."""
+    exif = Pillow.Exif()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about damaged EXIF: missing tags are reported
             if block:
                 exif.load(EXIF_HEADER + block)
-            return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}, block
+            return {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
     except Exception as error:  # parsers raise anything, from struct.error to SyntaxError
         raise NoCamera(f"its EXIF cannot be read ({type(error).__name__})") from error
 

@@ -66,7 +66,16 @@ def read_photo(path: Path) -> PhotoFile:
 def read_metadata(path: Path) -> Metadata:
     """The metadata of a photo file; empty if they cannot be read."""
     try:
-        return metadata_of(path.read_bytes())
+        data = path.read_bytes()
+    except OSError:
+        return Metadata()
+    return metadata_in(data)
+
+
+def metadata_in(data: bytes) -> Metadata:
+    """The metadata in the bytes of a photo file; empty if they cannot be read."""
+    try:
+        return metadata_of(data)
     except Exception:  # parsers raise anything; what is missing is reported where it is needed
         return Metadata()
 

@@ -107,6 +107,19 @@ def heif_exif(data: bytes) -> bytes:
         return exif_of(file[file.primary_index], boxes, [])
 
 
+def heif_size(data: bytes) -> tuple[int, int]:
+    """(width, height) of `HeifPicture.pixels`, without decoding them.
+
+    Raises:
+        ValueError: pillow-heif is missing, or the file is truncated or damaged.
+    """
+    boxes = read_boxes(data)
+    with _clear_errors(boxes):
+        file = _open(data)
+        width, height = file[file.primary_index].size
+        return width, height
+
+
 def _open(data: bytes) -> HeifFile:
     try:
         import pillow_heif
