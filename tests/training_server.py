@@ -34,11 +34,13 @@ class Server:
             env={**ENVIRONMENT, "LOG": str(log)},
         )
 
-    def start(self, *argv: str) -> int:
+    def start(self, *argv: str, env: dict[str, str] | None = None) -> int:
         """Starts `warp-train argv` and returns its process id."""
-        return self.start_ranks([list(argv)])[0]
+        return self.start_ranks([list(argv)], env=env)[0]
 
-    def start_ranks(self, argvs: list[list[str]], cwd: Path | None = None) -> list[int]:
+    def start_ranks(
+        self, argvs: list[list[str]], cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> list[int]:
         """Starts `warp-train argv` for each, as the ranks of one run, on CPUs over gloo."""
         port, world = str(_free_port()), str(len(argvs))
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
@@ -46,9 +48,9 @@ class Server:
         requests = [
             {
                 "argv": argv,
-                "env": {**meet, **size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                "env": {**meet, **size, "RANK": str(rank), "LOCAL_RANK": str(rank), **(env or {})}
                 if len(argvs) > 1
-                else {},
+                else env or {},
                 "cwd": str(cwd or Path.cwd()),
             }
             for rank, argv in enumerate(argvs)

@@ -52,8 +52,18 @@ log = logging.getLogger("warp_train")
 RECIPE_FILE = "recipe.yaml"
 
 
-def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: Interrupts) -> int:
-    """Trains one stage and returns the exit code. Collective: call on every rank."""
+def run_stage(
+    recipe: Recipe,
+    data: Data,
+    resume_from: str | None,
+    interrupts: Interrupts,
+    wandb_run_id: str | None,
+) -> int:
+    """Trains one stage and returns the exit code. Collective: call on every rank.
+
+    Args:
+        wandb_run_id: None: that of the resumed checkpoint, or a new one.
+    """
     accelerator = build_accelerator(recipe.train)
     interrupts.join(accelerator)
     require_agreement(recipe, data, accelerator)
@@ -63,6 +73,7 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
     data = registered
     run_dir, resume = _place(recipe, resume_from, accelerator)
     run = start_run(recipe, data, accelerator, run_dir, resume)
+    run.wandb_run_id = wandb_run_id or run.wandb_run_id
     if accelerator.is_main_process:
         _write_start(run)
         _announce(run, resume)

@@ -22,6 +22,7 @@ from warp_train.training.checkpoints.folder import (
 from warp_train.training.checkpoints.links import point_link
 from warp_train.training.disk import refusal
 from warp_train.training.feeding import Data, open_data
+from warp_train.training.given_run import given_run_id
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.report import PICTURE_FILE, SUMMARY_FILE
 from warp_train.training.run_folder import find_run_folder, run_folders
@@ -51,6 +52,7 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
     stages = recipe.stages if isinstance(recipe, Chain) else (recipe,)
     # Errors that can be found early are raised here, before a process group or a folder exists.
     data = [_preflight(stage, options) for stage in stages]
+    wandb_run_id = given_run_id(stages[-1].tracking)
     try:
         # A warning must not break the progress bar.
         with logging_redirect_tqdm(), Interrupts() as interrupts:
@@ -58,8 +60,8 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
                 number, stage = _furthest(recipe)
                 return validate_stage(stage, data[number], options.resume_from, interrupts)
             if isinstance(recipe, Chain):
-                return _run_chain(recipe, data, options, interrupts)
-            return run_stage(recipe, data[0], options.resume_from, interrupts)
+                return _run_chain(recipe, data, options, interrupts, wandb_run_id)
+            return run_stage(recipe, data[0], options.resume_from, interrupts, wandb_run_id)
     except RuntimeError as error:
         if _lost_touch(error):
             reason = str(error).partition("\n")[0]
@@ -91,10 +93,20 @@ def _preflight(recipe: Recipe, options: RunOptions) -> Data:
     return open_data(recipe)
 
 
-def _run_chain(chain: Chain, data: list[Data], options: RunOptions, interrupts: Interrupts) -> int:
+def _run_chain(
+    chain: Chain,
+    data: list[Data],
+    options: RunOptions,
+    interrupts: Interrupts,
+    wandb_run_id: str | None,
+) -> int:
     """Trains the stages in order; finished ones are skipped, an interrupted one is resumed.
 
     Collective: call on every rank.
+
+    Args:
+        wandb_run_id: belongs to the last stage, whose metrics are those of the chain; the stages
+            before are W&B runs of their own.
     """
     if options.resume_from not in (None, "auto"):
         raise WarpTrainError(
@@ -110,14 +122,15 @@ def _run_chain(chain: Chain, data: list[Data], options: RunOptions, interrupts: 
     if accelerator.is_main_process:
         _begin_chain(chain, chain_dir)
     init_from = chain.stages[0].init_from
-    for stage, stage_data in zip(_named(chain, name), data, strict=True):
+    run_ids = [*(None for _ in data[1:]), wandb_run_id]
+    for stage, stage_data, run_id in zip(_named(chain, name), data, run_ids, strict=True):
         recipe = stage.model_copy(update={"init_from": init_from})
         init_from = str(recipe.run_dir)
         if (recipe.run_dir / SUMMARY_FILE).exists():
             if accelerator.is_main_process:
                 tell(f"{recipe.run_dir}: already finished, skipped")
             continue
-        code = run_stage(recipe, stage_data, "auto", interrupts)
+        code = run_stage(recipe, stage_data, "auto", interrupts, run_id)
         if code:
             return code
     if accelerator.is_main_process:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from warp_train.recipe.sections import TrackingConfig
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.json_text import to_json
+from warp_train.training.given_run import environment_for
 
 EVENTS_FOLDER = "tensorboard"
 
@@ -98,8 +99,8 @@ def start_trackers(
     Args:
         run_dir: where W&B's offline files (`wandb/`) and TensorBoard's events (`tensorboard/`) go;
             its name is the run's.
-        run_id: `new_run_id()`, or the one that the resumed checkpoint holds: W&B then continues
-            the same run.
+        run_id: `given_run_id`, or else the one that the resumed checkpoint holds: W&B then
+            continues the same run; or else `new_run_id()`.
         recipe: as resolved; becomes the run's configuration.
         step: optimizer steps done so far; TensorBoard drops later events.
 
@@ -112,13 +113,14 @@ def start_trackers(
     try:
         # The configuration goes to wandb.init. Passed to init_trackers, it would open a second run
         # in offline mode under older releases of Accelerate (huggingface/accelerate#3818).
-        accelerator.init_trackers(
-            tracking.project,
-            init_kwargs={
-                "wandb": _wandb_arguments(tracking, run_dir, run_id, recipe),
-                "tensorboard": {"purge_step": step + 1},
-            },
-        )
+        with environment_for(run_id):
+            accelerator.init_trackers(
+                tracking.project,
+                init_kwargs={
+                    "wandb": _wandb_arguments(tracking, run_dir, run_id, recipe),
+                    "tensorboard": {"purge_step": step + 1},
+                },
+            )
     except Exception as error:  # a tracker may raise anything: no account, no network, no space
         reason = str(error).strip().splitlines()[0]
         raise WarpTrainError(
