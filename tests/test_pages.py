@@ -137,6 +137,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "pip": check_pip,
     "pytest": check_pytest,
     "sbatch": check_files,
+    "wandb": check_files,
     "ruff": check_files,
     "mypy": check_files,
     ".ci/run": check_files,

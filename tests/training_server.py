@@ -34,12 +34,16 @@ class Server:
             env={**ENVIRONMENT, "LOG": str(log)},
         )
 
-    def start(self, *argv: str) -> int:
+    def start(self, *argv: str, env: dict[str, str] | None = None) -> int:
         """Starts `warp-train argv` and returns its process id."""
-        return self.start_ranks([list(argv)])[0]
+        return self.start_ranks([list(argv)], env=env)[0]
 
     def start_ranks(
-        self, argvs: list[list[str]], cwd: Path | None = None, before: str | None = None
+        self,
+        argvs: list[list[str]],
+        cwd: Path | None = None,
+        before: str | None = None,
+        env: dict[str, str] | None = None,
     ) -> list[int]:
         """Starts `warp-train argv` for each, as the ranks of one run, on CPUs over gloo.
 
@@ -49,7 +53,7 @@ class Server:
         requests = [
             {
                 "argv": argv,
-                "env": launched(rank, world, port) if world > 1 else {},
+                "env": {**(launched(rank, world, port) if world > 1 else {}), **(env or {})},
                 "cwd": str(cwd or Path.cwd()),
                 "before": before,
             }

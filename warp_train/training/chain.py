@@ -45,11 +45,19 @@ class ChainPlace:
 
 
 def run_chain(
-    chain: Chain, data: list[Data], resume_from: str | None, interrupts: Interrupts
+    chain: Chain,
+    data: list[Data],
+    resume_from: str | None,
+    interrupts: Interrupts,
+    wandb_run_id: str | None,
 ) -> int:
     """Trains the stages in order; finished ones are skipped, an interrupted one is resumed.
 
     Collective: call on every rank.
+
+    Args:
+        wandb_run_id: belongs to the last stage, whose metrics are those of the chain; the stages
+            before are W&B runs of their own.
     """
     if resume_from not in (None, "auto"):
         raise WarpTrainError(
@@ -60,14 +68,15 @@ def run_chain(
         accelerator = build_accelerator(chain.stages[0].train)
         name: str = broadcast_object_list([place.name if place else None], from_process=0)[0]
         chain_dir, init_from = chain.output_dir / name, chain.stages[0].init_from
-        for stage, stage_data in zip(_named(chain, name), data, strict=True):
+        run_ids = [*(None for _ in data[1:]), wandb_run_id]
+        for stage, stage_data, run_id in zip(_named(chain, name), data, run_ids, strict=True):
             recipe = stage.model_copy(update={"init_from": init_from})
             init_from = str(recipe.run_dir)
             if (recipe.run_dir / SUMMARY_FILE).exists():
                 if accelerator.is_main_process:
                     tell(f"{recipe.run_dir}: already finished, skipped")
                 continue
-            code = run_stage(recipe, stage_data, "auto", interrupts)
+            code = run_stage(recipe, stage_data, "auto", interrupts, run_id)
             if code:
                 return code
         if accelerator.is_main_process:

@@ -56,10 +56,19 @@ from warp_train.weights import model_folder
 log = logging.getLogger("warp_train")
 
 
-def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: Interrupts) -> int:
+def run_stage(
+    recipe: Recipe,
+    data: Data,
+    resume_from: str | None,
+    interrupts: Interrupts,
+    wandb_run_id: str | None,
+) -> int:
     """Trains one stage and returns the exit code. Collective: call on every rank.
 
     A run that ends with an error before its first step leaves nothing behind.
+
+    Args:
+        wandb_run_id: None: that of the resumed checkpoint, or a new one.
     """
     with placement(recipe, resume_from) as placed:
         run: Run | None = None
@@ -77,7 +86,7 @@ def run_stage(recipe: Recipe, data: Data, resume_from: str | None, interrupts: I
                 warn_without_links(run_dir.parent)
                 warn_of_bounds(recipe, registered)
             run = start_run(recipe, registered, accelerator, run_dir, resume)
-            run.lock = placed.lock
+            run.lock, run.wandb_run_id = placed.lock, wandb_run_id or run.wandb_run_id
             return _run(run, resume, interrupts)
         except BaseException:
             if placed.place is not None and not (run and run.has_stepped):

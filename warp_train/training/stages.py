@@ -13,6 +13,7 @@ from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.chain import furthest, run_chain
 from warp_train.training.checkpoints.folder import find_checkpoint
 from warp_train.training.feeding import Data, open_data
+from warp_train.training.given_run import given_run_id
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.launch_environment import overruled, refuse_other_strategies
 from warp_train.training.stage_run import run_stage, validate_stage
@@ -45,6 +46,7 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
         for note in dict.fromkeys(note for stage in stages for note in overruled(stage.train)):
             log.warning(note)
     data = [_preflight(stage, options) for stage in stages]
+    wandb_run_id = given_run_id(stages[-1].tracking)
     try:
         # A warning must not break the progress bar.
         with logging_redirect_tqdm(), Interrupts() as interrupts:
@@ -52,8 +54,8 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
                 number, stage = furthest(recipe)
                 return validate_stage(stage, data[number], options.resume_from, interrupts)
             if isinstance(recipe, Chain):
-                return run_chain(recipe, data, options.resume_from, interrupts)
-            return run_stage(recipe, data[0], options.resume_from, interrupts)
+                return run_chain(recipe, data, options.resume_from, interrupts, wandb_run_id)
+            return run_stage(recipe, data[0], options.resume_from, interrupts, wandb_run_id)
     except RuntimeError as error:
         if _lost_touch(error):
             reason = str(error).partition("\n")[0]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from warp_train.recipe.sections import TrackingConfig
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.training.given_run import environment_for
 from warp_train.training.tracker_kinds import KINDS, Opening
 
 log = logging.getLogger("warp_train")
@@ -128,8 +129,8 @@ def start_trackers(
     Args:
         run_dir: where the trackers that write files put them, each into a folder of its name; the
             run has the name of this folder.
-        run_id: `new_run_id()`, or the one that the resumed checkpoint holds: trackers that can
-            then continue the same run.
+        run_id: `given_run_id`, or else the one that the resumed checkpoint holds: trackers that can
+            then continue the same run; or else `new_run_id()`.
         recipe: as resolved; becomes the run's configuration.
         step: optimizer steps done so far; TensorBoard drops later events.
 
@@ -140,7 +141,8 @@ def start_trackers(
     started: list[Any] = []
     for name in tracker_names(tracking):
         try:
-            started += _open(accelerator, name, run)
+            with environment_for(run_id):
+                started += _open(accelerator, name, run)
         except Exception as error:  # a tracker may raise anything: no account, no network, no space
             raise WarpTrainError(
                 f"tracking: {name} could not be started: {_line(error)}"

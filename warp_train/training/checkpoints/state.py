@@ -21,6 +21,8 @@ STATE_FILE = "trainer_state.json"
 NUMPY_WORDS = 624
 PYTHON_STATE_VERSION = 3
 
+WANDB_RUN_ID = r"^[\w-]{1,64}$"
+
 Steps = Annotated[int, Field(ge=0, le=10**12)]
 Processes = Annotated[int, Field(ge=1, le=10**6)]
 
@@ -66,7 +68,7 @@ class RunPosition(Section):
     """Samples per optimizer step, over all processes and accumulated micro-batches."""
     unlogged: LossSums
     """Losses that a resumed run adds to its next line of metrics."""
-    wandb_run_id: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")] | None
+    wandb_run_id: Annotated[str, Field(pattern=WANDB_RUN_ID)] | None
     recipe: dict[str, JsonValue]
     """The resolved recipe, so that a checkpoint can be understood without its run folder."""
 
