@@ -22,7 +22,8 @@ def given_run_id(tracking: TrackingConfig) -> str | None:
         WarpTrainError: a checkpoint could not hold the id.
     """
     given = os.environ.get(_RUN_ID)
-    if tracking.wandb == "off" or not given:
+    used = tracking.wandb != "off" or "wandb" in tracking.trackers
+    if not (used and given):
         return None
     if not re.fullmatch(WANDB_RUN_ID, given):
         raise WarpTrainError(
