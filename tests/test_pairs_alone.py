@@ -186,9 +186,9 @@ def test_the_known_warps_are_those_of_opencv(tmp_path: Path) -> None:
             registration.PairJob(item.image_id, item.input, item.target)
         )
         known.append(item.__class__(**{**item.__dict__, **warp_of(record, "")._asdict()}))
-    bent_anew = train.of(known)
+    bent_again = train.of(known)
     for index in range(len(known)):
-        sample = bent_anew[SampleKey(0, index)]
+        sample = bent_again[SampleKey(0, index)]
         picture = sample["input_image"].permute(1, 2, 0).numpy()
         straight = sample["target_image"].permute(1, 2, 0).numpy()
         maps = opencv_maps(sample["target_params"], *picture.shape[:2])

@@ -82,7 +82,7 @@ def external(folder: Path, function: str) -> tuple[str, ...]:
     ("function", "message"),
     [
         ("once", "train loader: one pass has ended after 7 entries, but its length is 8; it must"),
-        ("val_once", "validation loader: one pass has ended after 0 entries; it must start anew"),
+        ("val_once", "validation loader: one pass has ended after 0 entries; it must start again"),
         ("nan_in_validation", "validation loader, batch 2: 'target_image' must lie in 0..1, got"),
         ("bytes_in_training", "train loader, batch 2: 'input_image' must lie in 0..1, got 0"),
     ],

@@ -215,7 +215,7 @@ class DataConfig(Section):
     `pairs`: the same with the lenses of the training pairs."""
 
     rebend: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the training samples of `pairs` whose straight photo is bent anew, by one of
+    """Share of the training samples of `pairs` whose straight photo is bent again, by one of
     `lenses`: as many new pairs as there are steps. 0 … 1."""
 
     local_warp: Annotated[float, Field(ge=0, le=0.03)] = 0.0

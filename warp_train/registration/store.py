@@ -1,7 +1,7 @@
 """The registered pairs of a folder of runs: no pair is registered twice.
 
 A pair is recognised by the contents of its two files, wherever they lie. So that a large folder is
-not read anew at each start, files with the path, size and time of change of an earlier start count
+not read again at each start, files with the path, size and time of change of an earlier start count
 as unchanged.
 """
 

@@ -61,7 +61,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Placement:
-    """What one process knows of the run's place before it has met the others."""
+    """The run's place as one process has found it, before it meets the others."""
 
     place: Place | None
     """None on all processes but the main one, or after a failure."""

@@ -15,7 +15,7 @@ from warp_train.runtime.errors import WarpTrainError
 _RANGE_TOLERANCE = 1e-3
 _IMAGES = ("input_image", "target_image")
 _OF_PYTHON = ("builtins", "itertools")
-"""Modules of iterators that cannot start anew, such as generators and `map`."""
+"""Modules of iterators that cannot start again, such as generators and `map`."""
 
 
 def load_external(spec: str) -> tuple[Iterable[Any], Iterable[Any]]:
@@ -118,13 +118,13 @@ def _checked(
 
 def _entries(loader: Iterable[Any], where: str, least: int) -> Iterator[Mapping[str, Any]]:
     """What the loader yields in one pass."""
-    anew = "; it must start anew each time it is iterated, as a list or a DataLoader does"
+    again = "; it must start again each time it is iterated, as a list or a DataLoader does"
     seen = 0
     try:
         entries = iter(loader)
         if type(entries).__module__ in _OF_PYTHON and iter(loader) is entries:
             raise WarpTrainError(
-                f"{where}: can be iterated only once ({type(entries).__name__}){anew}"
+                f"{where}: can be iterated only once ({type(entries).__name__}){again}"
             )
         for entry in entries:
             if not isinstance(entry, Mapping):
@@ -140,7 +140,7 @@ def _entries(loader: Iterable[Any], where: str, least: int) -> Iterator[Mapping[
         raise WarpTrainError(f"{where}, entry {seen + 1}: {_reason(error)}") from error
     if seen < least:
         length = f", but its length is {least}" if least > 1 else ""
-        raise WarpTrainError(f"{where}: one pass has ended after {seen} entries{length}{anew}")
+        raise WarpTrainError(f"{where}: one pass has ended after {seen} entries{length}{again}")
 
 
 def _batched(entries: Iterable[Mapping[str, Any]], batch_size: int, where: str) -> Iterator[Batch]:

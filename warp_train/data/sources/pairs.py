@@ -57,7 +57,7 @@ def open_source(config: DataConfig, seed: int) -> tuple["Pairs", "Pairs"]:
 
 class Pairs(FileSource[PairItem]):
     """Photo pairs and their lenses at `size`: rotated if the orientation differs, cropped about the
-    centre and scaled (`pair_frames`). In training, a share of their straight photos is bent anew.
+    centre and scaled (`pair_frames`). In training, a share of their straight photos is bent again.
 
     If any pair has a profile, every sample has a `target_grid`, NaN where the warp is unknown.
     """
@@ -70,7 +70,7 @@ class Pairs(FileSource[PairItem]):
         seed: int,
         split: Literal["train", "val"],
     ) -> None:
-        """Samples of the split `val` are neither mirrored nor changed in their look nor bent anew.
+        """Samples of the split `val` are neither mirrored nor changed in their look nor bent again.
 
         Raises:
             WarpTrainError: see `lens_samplers`.
@@ -83,7 +83,7 @@ class Pairs(FileSource[PairItem]):
         self.flip = config.flip and split == "train"
         self.photometric = config.photometric if split == "train" else 0.0
         self.has_grids = any(item.profile is not None for item in items)
-        self._bent_anew = self._photos()
+        self._bent_again = self._photos()
 
     def of(self, items: Sequence[PairItem]) -> "Pairs":
         """The same with other items."""
@@ -107,9 +107,9 @@ class Pairs(FileSource[PairItem]):
     def load(self, key: SampleKey) -> Sample:
         item = self.items[key.index]
         rng = np.random.default_rng((self.seed, _SALT, *key))
-        if self._bent_anew is not None and rng.random() < self.config.rebend:
+        if self._bent_again is not None and rng.random() < self.config.rebend:
             with suppress(BadSample):  # too small for a lens to read; the pair itself may do
-                return {**item.extra, **self._rebent(self._bent_anew.load(key))}
+                return {**item.extra, **self._rebent(self._bent_again.load(key))}
         source, target = decode_pair(item.input, item.target, *cover_sides(self.size))
         across = is_across(source.full_size, self.size)
         upright = (self.size[1], self.size[0]) if across else self.size
