@@ -26,6 +26,7 @@ from warp_train.training.checkpoints.links import LINKS
 
 STAGE, SECOND = "stage1_param_only", "stage2_hybrid"
 MORE = ("train.max_steps=2", "checkpoint.every_steps=1", "data.val_samples=2")
+MORE = (*MORE, "data.train_samples=8")
 CHAIN = """
 stages: [{{extends: {recipes}/stage1_param_only.yaml}}, {{extends: {recipes}/stage2_hybrid.yaml}}]
 """

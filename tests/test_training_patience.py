@@ -13,7 +13,8 @@ from warp_train.training import engine
 from warp_train.training.checkpoints.state import RunPosition
 
 STAGE, SECOND = "stage1_param_only", "stage2_hybrid"
-MORE = ("validate.every_steps=1", "validate.patience=2", "data.val_samples=2", "train.max_steps=9")
+MORE = ("validate.every_steps=1", "validate.patience=2", "data.val_samples=2")
+MORE = (*MORE, "data.train_samples=36", "train.max_steps=9")
 SCRIPT = (9.0, 8.0, 8.5, 7.0, 7.0, 7.1, 1.0)
 """Errors of the validations at steps 0, 1, …: the first two in a row that are no better than one
 before are those at steps 4 and 5."""
