@@ -20,7 +20,7 @@ PAGES = {
 }
 PROGRAMS = (
     *("warp-train", "accelerate", "torchrun", "python", "pip", "pytest", "sbatch"),
-    *("ruff", "mypy", "wandb"),
+    *("ruff", "mypy", "wandb", "docker", "kubectl", "sky"),
 )
 _FENCE = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")

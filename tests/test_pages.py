@@ -128,6 +128,18 @@ def check_files(arguments: list[str]) -> None:
             assert (ROOT / word).exists(), word
 
 
+def check_manifests(arguments: list[str]) -> None:
+    """A program whose arguments name files of `launch/`, beside objects of a cluster."""
+    check_files([word for word in arguments if word.startswith("launch/")])
+
+
+def check_docker(arguments: list[str]) -> None:
+    """Files of `launch/`, and the program's own command after the image's name."""
+    check_manifests(arguments)
+    if arguments[0] == "run":
+        check_warp_train(arguments[arguments.index("warp_train") + 1 :])
+
+
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "warp-train": check_warp_train,
     "accelerate": check_accelerate,
@@ -138,6 +150,9 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "pytest": check_pytest,
     "sbatch": check_files,
     "wandb": check_files,
+    "docker": check_docker,
+    "kubectl": check_manifests,
+    "sky": check_manifests,
     "ruff": check_files,
     "mypy": check_files,
     ".ci/run": check_files,
