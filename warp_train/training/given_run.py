@@ -1,6 +1,5 @@
 """The W&B run that the environment names, as the agent of a sweep does for each combination."""
 
-import importlib
 import os
 import re
 import sys
@@ -43,7 +42,7 @@ def environment_for(run_id: str) -> Iterator[None]:
         yield
         return
     if "wandb" in sys.modules:  # W&B reads the environment once, for the first run of a process
-        importlib.import_module("wandb").teardown()
+        sys.modules["wandb"].teardown()
     hidden = () if os.environ[_RUN_ID] == run_id else _OF_THE_RUN
     saved = {name: os.environ.pop(name) for name in hidden if name in os.environ}
     try:
