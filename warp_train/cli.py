@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from warp_train import __version__
 from warp_train.commands.parsers import PARSERS
+from warp_train.commands.parsers.completion import add_completion
 from warp_train.runtime.console import rank, say
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.memory import keep_memory
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    add_completion(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     for module in PARSERS:
