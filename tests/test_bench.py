@@ -51,8 +51,10 @@ def test_a_stage_is_measured_with_its_peer_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # Stage 1's weights are not there, and are not needed to know the time.
-    assert bench(STAGES[1], "--peer", "--json", "out.json", "init_from=missing") == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    more = ("--json", "out.json", "--trace", "trace.json", "init_from=missing")
+    assert bench(STAGES[1], "--peer", *more) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "trace.json"]
+    assert_a_trace_of_steps(tmp_path / "trace.json")
     figures = json.loads((tmp_path / "out.json").read_text())
     assert set(figures["step_ms"]) == {"ours", "accelerate", "bare", "peer"}
     assert set(figures["ratios"]) == {"ours/accelerate", "ours/bare", "ours/peer"}
@@ -65,6 +67,28 @@ def test_a_stage_is_measured_with_its_peer_and_leaves_nothing(
     table = capsys.readouterr().out
     assert f"{figures['step_ms']['bare']:.2f} ms" in table
     assert table.endswith(f"change first: {figures['change_first']}\n")
+
+
+def assert_a_trace_of_steps(path: Path) -> None:
+    """Whole steps, each with its wait for data and with operations of torch inside it."""
+    events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("ph") == "X"]
+    spans = {name: [e for e in events if e["name"] == name] for name in ("step", "data")}
+    operations = [e["ts"] for e in events if e["name"] == "aten::convolution_backward"]
+    assert {name: len(found) for name, found in spans.items()} == {"step": 3, "data": 3}
+    for step, data in zip(spans["step"], spans["data"], strict=True):
+        end = step["ts"] + step["dur"]
+        assert step["ts"] <= data["ts"] <= data["ts"] + data["dur"] <= end
+        assert any(step["ts"] <= at <= end for at in operations)
+
+
+def test_a_trace_is_of_one_case_and_can_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        bench(STAGES[1], "--scale", "--trace", str(tmp_path / "trace.json"))
+    assert "--trace: one file holds one case" in capsys.readouterr().err
+    assert bench(STAGES[1], "--trace", str(tmp_path / "nowhere" / "trace.json")) == 1
+    assert "there is no folder" in one_line_error(capsys)
 
 
 def test_a_chain_is_measured_by_its_last_stage_or_the_one_named(

@@ -21,6 +21,7 @@ from warp_train.benchmark.parts import (
 from warp_train.benchmark.peer import EagerPeer
 from warp_train.benchmark.probes import host_syncs, peak_bytes
 from warp_train.benchmark.stopwatch import Stopwatch, interleave
+from warp_train.benchmark.tracing import trace_steps
 from warp_train.data import Batch
 from warp_train.recipe import Recipe
 from warp_train.training.acceleration import build_accelerator
@@ -67,11 +68,16 @@ class Result:
     """Steps that share the time of `logging`."""
 
 
-def bench(recipe: Recipe, *, steps: int, peer: bool) -> Result:
+def bench(recipe: Recipe, *, steps: int, peer: bool, trace: Path | None = None) -> Result:
     """Measures a stage from fresh weights, in a temporary folder. Collective: call on every rank.
 
+    Args:
+        steps: rounds to time.
+        peer: also time a straightforward implementation of the same terms.
+        trace: file for a trace of further steps.
+
     Raises:
-        WarpTrainError: the samples are not there.
+        WarpTrainError: the samples are not there, or the trace cannot be written.
     """
     # Micro-batches cost the same one by one, and the weights do not change the time.
     train = recipe.train.model_copy(update={"grad_accum_steps": 1})
@@ -89,6 +95,8 @@ def bench(recipe: Recipe, *, steps: int, peer: bool) -> Result:
             time_losses(run, held[0], losses)
             time_checkpoint(run, parts)
         time_samples(run, data, parts)
+        if trace is not None:
+            trace_steps(run, trace)
         device = accelerator.device
         peaks = {name: peak_bytes(loops[name], device) for name in ("ours", "bare")}
         return Result(

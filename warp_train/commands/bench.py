@@ -26,7 +26,10 @@ def run(arguments: argparse.Namespace) -> int:
     results = {}
     for name, recipe in recipes.items():
         results[name] = bench(
-            recipe, steps=arguments.steps, peer=arguments.peer or arguments.targets
+            recipe,
+            steps=arguments.steps,
+            peer=arguments.peer or arguments.targets,
+            trace=arguments.trace,
         )
         if rank() == 0:
             print(format_result(results[name]), flush=True)

@@ -30,6 +30,7 @@ examples:
   warp-train bench recipes/stage2_hybrid.yaml model.backbone=resnet34 train.mixed_precision=bf16
   warp-train bench recipes/stage2_hybrid.yaml --targets train.device=cpu --json targets.json
   warp-train bench recipes/stage2_hybrid.yaml --scale --steps 5
+  warp-train bench recipes/stage2_hybrid.yaml --steps 5 --trace trace.json
   accelerate launch --config_file launch/multi_gpu.yaml -m warp_train bench RECIPE
 """
 _STEPS = 20
@@ -49,7 +50,10 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         environment=_ENVIRONMENT,
         check=_check,
     )
-    add_recipe(bench, "[--stage NAME] [--steps N] [--peer | --targets | --scale] [--json FILE]")
+    add_recipe(
+        bench,
+        "[--stage NAME] [--steps N] [--peer | --targets | --scale] [--json FILE] [--trace FILE]",
+    )
     bench.add_argument(
         "--stage", metavar="NAME", type=text, help="the stage of a chain (default: its last)"
     )
@@ -62,6 +66,12 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     bench.add_argument(
         "--json", metavar="FILE", type=Path, help="write the figures to this file as well"
+    )
+    bench.add_argument(
+        "--trace",
+        metavar="FILE",
+        type=Path,
+        help="write a trace of a few steps, as JSON for chrome://tracing or Perfetto",
     )
     bench.add_argument(
         "--peer",
@@ -83,3 +93,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     check_writable("--json", arguments.json)
+    check_writable("--trace", arguments.trace)
+    if arguments.trace and (arguments.targets or arguments.scale):
+        arguments.parser.error("--trace: one file holds one case: leave out --targets and --scale")
