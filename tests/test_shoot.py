@@ -18,13 +18,12 @@ from warp_train.geometry import (
     end_point_error,
     percent_to_px,
 )
+from warp_train.inference.by_value import packed, unpacked
 from warp_train.inference.shoot import (
     CommonLens,
     Shoot,
     common_lens,
-    packed,
     solve_alone,
-    unpacked,
 )
 from warp_train.inference.shoot_keys import Frame, shoots
 from warp_train.inference.zooms import along_zoom

@@ -114,7 +114,10 @@ def test_photos_of_all_formats_through_one_lens_are_one_shoot(tmp_path: Path) ->
     assert shoot.photos == tuple(range(len(jobs)))
 
 
-def test_a_photo_that_pillow_takes_for_a_bomb_has_a_frame(tmp_path: Path) -> None:
+def test_a_photo_that_pillow_takes_for_a_bomb_has_a_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 89_478_485)  # Pillow's own limit
     path = tmp_path / "wide.png"
     width, height = 15000, 13000
     whole = saved(PICTURE, "PNG")

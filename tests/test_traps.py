@@ -186,14 +186,14 @@ def loaders():
     return Frames(f"{calls} train", 4), Frames(f"{calls} val", 8)
 """
 BETWEEN = """
-from warp_train.training import stages
-run_stage = stages.run_stage
+from warp_train.training import chain
+run_stage = chain.run_stage
 
 def after_a_moment(recipe, *rest):
     pass_by(f"before {recipe.stage}")
     return run_stage(recipe, *rest)
 
-stages.run_stage = after_a_moment
+chain.run_stage = after_a_moment
 """
 IN_A_HURRY = """
 from warp_train.training import proxy_hooks

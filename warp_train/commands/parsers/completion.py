@@ -44,7 +44,7 @@ class _PrintCompletion(argparse.Action):
         for action in _actions(parser):
             if action.type is Path or action.dest in _NAMES_OF_PLACES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
-        print(shtab.complete(parser, shell=values))
+        print(shtab.complete(parser, values))
         parser.exit(0)
 
 
