@@ -23,9 +23,9 @@ from warp_train.models.heads_residual import no_flow
 MEDIAN_NODES = (33, 49)
 _LONG_SIDE = 192
 """In px, of the frames that a lens is fitted to by the look of its result."""
-_SAMPLES = 64
-_BENDS = torch.linspace(-0.4, 0.3, 15)
-_STEPS, _RATE = 40, 0.01
+_SAMPLES = 32
+_BENDS = torch.linspace(-0.4, 0.3, 8)
+_STEPS, _RATE = 15, 0.02
 
 
 Lens = tuple[float, ...]
