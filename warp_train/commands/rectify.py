@@ -52,7 +52,7 @@ def _rectify(arguments: argparse.Namespace, team: Team) -> int:
     if team.first:
         journal.recollect()
     shoots = plan_shoots(plan.jobs, arguments.shoot)
-    # Nobody writes results before all have read the folders.
+    # No process writes results before all have read the folders.
     team.agree("photos", [str(job.input) for job in plan.jobs])
     journal.begin()
     if team.first:
