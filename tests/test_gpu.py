@@ -31,7 +31,7 @@ def recipe_of(stage: str, *more: str) -> Recipe:
 
 def started(folder: Path, stage: str, *more: str) -> Run:
     recipe = recipe_of(stage, "train.device=cuda", *more)
-    return start_run(recipe, open_data(recipe), build_accelerator(recipe.train), folder, None)
+    return start_run(recipe, open_data(recipe), build_accelerator(recipe.train), folder)
 
 
 @pytest.fixture

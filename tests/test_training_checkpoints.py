@@ -21,10 +21,10 @@ from warp_train.training.checkpoints import folder as checkpoint_folder
 from warp_train.training.checkpoints.folder import (
     clean_interrupted_writes,
     find_checkpoint,
-    find_resume,
     newest_checkpoint,
 )
 from warp_train.training.checkpoints.state import read_trainer_state
+from warp_train.training.optim import swapped
 
 TESTS = Path(__file__).parent
 
@@ -83,7 +83,7 @@ def test_with_an_average_the_model_file_holds_it(tmp_path: Path) -> None:
     run = ToyRun()
     run.train(0, 3)
     folder = run.save(tmp_path, 3)
-    with run.ema.swapped(run.model):
+    with swapped(run.model, run.ema.weights):
         averaged = {name: value.clone() for name, value in run.model.state_dict().items()}
     saved, raw = load_file(folder / "model.safetensors"), load_file(folder / "raw.safetensors")
     for name, value in run.model.state_dict().items():
@@ -226,10 +226,10 @@ def test_resume_passes_over_damaged_and_unfinished_checkpoints(tmp_path: Path) -
     cut.write_bytes(cut.read_bytes()[:-1])
     unfinished = tmp_path / "checkpoints" / ".incoming-step-000000003"
     unfinished.mkdir()
-    assert find_resume(tmp_path, "auto") == good.resolve()
+    assert newest_checkpoint(tmp_path) == good.resolve()
     clean_interrupted_writes(tmp_path)
     assert not unfinished.exists()
-    assert find_resume(tmp_path / "nowhere", "auto") is None
+    assert newest_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_find_checkpoint(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from warp_train.training.checkpoints.folder import (
     CheckpointError,
     clean_interrupted_writes,
     find_checkpoint,
-    find_resume,
+    newest_checkpoint,
     point_links,
     prune_checkpoints,
 )
@@ -98,7 +98,7 @@ def test_a_copy_with_folders_in_place_of_links_goes_on_without_links(
     with without_links():
         assert train(STAGE, copy.parent, *MORE, "--resume-from", "auto") == 0
     assert (copy / "last").read_text() == "checkpoints/step-000000002\n"
-    assert find_resume(copy, str(copy / "last")) == copy / "checkpoints" / "step-000000002"
+    assert find_checkpoint(copy / "last", prefer="last") == copy / "checkpoints" / "step-000000002"
     assert same_network(copy / "last", whole / "last")
     assert losses(copy) == losses(whole)
     assert not (copy / "interrupted").exists()
@@ -122,8 +122,8 @@ def test_what_a_copied_link_is_a_copy_of_is_kept(tmp_path: Path) -> None:
     copy = copied(tmp_path / "run", tmp_path / "copy")
     prune_checkpoints(copy, 1)
     assert steps(copy) == [1, 3]
-    assert find_resume(copy, "auto") == copy / "checkpoints" / "step-000000003"
-    assert find_resume(copy, str(copy / "best")) == copy / "checkpoints" / "step-000000001"
+    assert newest_checkpoint(copy) == copy / "checkpoints" / "step-000000003"
+    assert find_checkpoint(copy / "best", prefer="last") == copy / "checkpoints" / "step-000000001"
 
 
 def test_a_folder_that_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:

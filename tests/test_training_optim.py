@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from warp_train.models import HybridModel
 from warp_train.recipe.sections import OptimConfig, SchedulerConfig
-from warp_train.training.optim import Ema, build_optimizer, build_scheduler
+from warp_train.training.optim import Ema, build_optimizer, build_scheduler, swapped
 
 
 def rates(scheduler: SchedulerConfig, total_steps: int, count: int) -> list[float]:
@@ -131,7 +131,7 @@ def test_average_follows_the_closed_form_and_lends_itself_bit_for_bit() -> None:
     assert ema.weights["1.num_batches_tracked"].item() == 8
 
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    with contextlib.suppress(KeyboardInterrupt), ema.swapped(model):
+    with contextlib.suppress(KeyboardInterrupt), swapped(model, ema.weights):
         assert torch.equal(model[0].weight, ema.weights["0.weight"])
         raise KeyboardInterrupt
     for name, value in model.state_dict().items():

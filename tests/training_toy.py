@@ -15,7 +15,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from warp_train.recipe.sections import OptimConfig, SchedulerConfig
-from warp_train.training.checkpoints.folder import find_resume
+from warp_train.training.checkpoints.folder import newest_checkpoint
 from warp_train.training.checkpoints.links import Link
 from warp_train.training.checkpoints.saving import restore_checkpoint, save_checkpoint
 from warp_train.training.checkpoints.state import LossSums, RunPosition
@@ -116,7 +116,7 @@ if __name__ == "__main__":
     folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     run = ToyRun()
     if sys.argv[4:] == ["resume"]:
-        checkpoint = find_resume(folder, "auto")
+        checkpoint = newest_checkpoint(folder)
         assert checkpoint is not None
         run.restore(checkpoint)
     run.train(first, last)

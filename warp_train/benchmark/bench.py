@@ -85,7 +85,7 @@ def bench(recipe: Recipe, *, steps: int, peer: bool, trace: Path | None = None) 
     data = open_data(recipe)
     accelerator = build_accelerator(recipe.train)
     with tempfile.TemporaryDirectory() as folder:
-        run = start_run(recipe, data, accelerator, _shared_folder(accelerator, folder), None)
+        run = start_run(recipe, data, accelerator, _shared_folder(accelerator, folder))
         held, rate, wait = _real_loop(run, steps)
         loops = _loops(run, held, peer=peer)
         watch, parts, losses = (Stopwatch(accelerator.device) for _ in range(3))

@@ -16,8 +16,9 @@ from warp_train.training.engine import Records, log_step
 from warp_train.training.feeding import Data
 from warp_train.training.guardrails import WarningLedger
 from warp_train.training.protocols import WarpBackend
-from warp_train.training.run import Run, save
+from warp_train.training.run import Run
 from warp_train.training.run_folder import METRICS_FILE, MetricsWriter
+from warp_train.training.run_state import save
 from warp_train.training.step import StepOutput, forward_step, to_device, true_grid
 from warp_train.training.trackers import Trackers
 

@@ -1,5 +1,6 @@
 """A chain of stages: each starts from the best weights of the one before."""
 
+import dataclasses
 import itertools
 import logging
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.placing import locked, require_unlocked
 from warp_train.training.report import PICTURE_FILE
+from warp_train.training.resuming import as_ended, differences, may_be_longer
 from warp_train.training.run_folder import (
     RECIPE_FILE,
     SUMMARY_FILE,
@@ -51,7 +53,8 @@ def run_chain(
     interrupts: Interrupts,
     wandb_run_id: str | None,
 ) -> int:
-    """Trains the stages in order; finished ones are skipped, an interrupted one is resumed.
+    """Trains the stages in order. Finished ones are skipped, unless the recipe prolongs them; begun
+    ones are resumed.
 
     Collective: call on every rank.
 
@@ -69,19 +72,52 @@ def run_chain(
         name: str = broadcast_object_list([place.name if place else None], from_process=0)[0]
         chain_dir, init_from = chain.output_dir / name, chain.stages[0].init_from
         run_ids = [*(None for _ in data[1:]), wandb_run_id]
+        trained_further: Path | None = None
         for stage, stage_data, run_id in zip(_named(chain, name), data, run_ids, strict=True):
             recipe = stage.model_copy(update={"init_from": init_from})
             init_from = str(recipe.run_dir)
-            if (recipe.run_dir / SUMMARY_FILE).exists():
-                if accelerator.is_main_process:
-                    tell(f"{recipe.run_dir}: already finished, skipped")
+            before = newest_checkpoint(recipe.run_dir)
+            if accelerator.is_main_process:
+                _tell_about(recipe, trained_further)
+            if _ended(recipe):
                 continue
             code = run_stage(recipe, stage_data, "auto", interrupts, run_id)
             if code:
                 return code
+            if before is not None and before != newest_checkpoint(recipe.run_dir):
+                trained_further = recipe.run_dir
         if accelerator.is_main_process:
             _close_chain(chain_dir, Path(str(init_from)))
         return 0
+
+
+def _ended(stage: Recipe) -> Path | None:
+    """The last checkpoint of a stage that has ended and that its recipe does not prolong."""
+    last = newest_checkpoint(stage.run_dir)
+    if last is None or not (stage.run_dir / SUMMARY_FILE).exists():
+        return None
+    return None if may_be_longer(stage, last) else last
+
+
+def _tell_about(stage: Recipe, trained_further: Path | None) -> None:
+    """Prints what becomes of a stage that was begun before. Main process only.
+
+    Args:
+        trained_further: the stage before it, if that has just been prolonged.
+    """
+    last = _ended(stage)
+    if last is not None:
+        tell(f"{stage.run_dir}: already finished, skipped")
+        for difference in differences(as_ended(stage, last), stage):
+            log.warning("%s has no effect: %s is finished", difference, stage.run_dir)
+    elif (stage.run_dir / SUMMARY_FILE).exists():
+        tell(f"{stage.run_dir}: had finished, and goes on as far as the recipe now allows")
+    if trained_further is not None and newest_checkpoint(stage.run_dir) is not None:
+        log.warning(
+            "%s keeps its own weights: those that it started from have been trained further in %s",
+            stage.run_dir,
+            trained_further,
+        )
 
 
 def furthest(recipe: Recipe | Chain) -> tuple[int, Recipe]:
@@ -180,9 +216,19 @@ def _begin_chain(chain: Chain, place: ChainPlace) -> None:
     chain_dir = chain.output_dir / place.name
     _require_unlocked_stages(chain, place.name)
     try:
-        write_atomically(chain_dir / RECIPE_FILE, dump_recipe(chain))
+        write_atomically(chain_dir / RECIPE_FILE, dump_recipe(_as_it_runs(chain, place.name)))
     except OSError as error:
         raise WarpTrainError(refusal(chain_dir, error)) from error
+
+
+def _as_it_runs(chain: Chain, name: str) -> Chain:
+    """The chain, with the recipes that its finished stages have followed."""
+    ends = [_ended(stage) for stage in _named(chain, name)]
+    stages = [
+        as_ended(stage, end) if end else stage
+        for stage, end in zip(chain.stages, ends, strict=True)
+    ]
+    return dataclasses.replace(chain, stages=tuple(stages))
 
 
 def _close_chain(chain_dir: Path, last: Path) -> None:

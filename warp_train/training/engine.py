@@ -11,13 +11,15 @@ from torch import Tensor
 from warp_train.data import Batch
 from warp_train.runtime.links import followed
 from warp_train.runtime.progress import Progress
+from warp_train.training.best import measure_best_again, note_best
 from warp_train.training.disk import is_gone
 from warp_train.training.guardrails import FiniteGuard, WarningLedger, guardrail_warnings
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.meter import Meter
 from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
-from warp_train.training.run import Run, save
+from warp_train.training.run import Run
 from warp_train.training.run_folder import METRICS_FILE, MetricsWriter, is_scored
+from warp_train.training.run_state import save
 from warp_train.training.step import (
     StepOutput,
     diagnostics,
@@ -29,7 +31,6 @@ from warp_train.training.trackers import EVENTS_FOLDER, Trackers
 from warp_train.training.validation import (
     await_scores,
     ended_epoch,
-    note_best,
     note_uncertainty,
     score_again,
     show,
@@ -129,11 +130,15 @@ def train(
 
 
 def _begin(run: Run, records: Records, interrupts: Interrupts) -> bool:
-    """Catches up before the next step: a due validation, or missing scores of the last one.
+    """Catches up before the next step: the best measured again, a due validation, or missing scores
+    of the last one.
 
     Returns:
         False if a signal arrived meanwhile; the checkpoint is then saved.
     """
+    if not measure_best_again(run, records.proxy, interrupts):
+        save(run, interrupted=True)
+        return False
     if _validation_due(run):
         return _validate(run, records, interrupts)
     validated_here = run.validated_step == run.step

@@ -62,7 +62,14 @@ class Data:
         if self.external:
             train, val = map(external_length, (self.train, self.val))
             return f"loaders of {self.external} with lengths {train} (train), {val} (validation)"
-        return f"{_listing(self.train)} to train on, {_listing(self.val)} to validate on"
+        return f"{_listing(self.train)} to train on, {self.val_listing} to validate on"
+
+    @property
+    def val_listing(self) -> str:
+        """The same of the validation samples alone."""
+        if self.external:
+            return f"{external_length(self.val)} batches of {self.external}"
+        return _listing(self.val)
 
 
 def _listing(source: Any) -> str:

@@ -65,6 +65,19 @@ def build_scheduler(optimizer: Optimizer, scheduler: SchedulerConfig, total_step
     )
 
 
+def continue_schedule(scheduler: LambdaLR, steps: int) -> None:
+    """Puts a schedule where it is after `steps` optimizer steps. The rates are those of its own
+    recipe, whatever the rates were so far."""
+    rates = [
+        base * factor(steps)
+        for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    place = {"last_epoch": steps, "_step_count": steps + 1, "_last_lr": rates}
+    scheduler.load_state_dict({**scheduler.state_dict(), **place})
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
 def lr_factor(
     step: int, *, name: ScheduleName, total_steps: int, warmup_steps: int, floor: float
 ) -> float:
@@ -114,19 +127,20 @@ class Ema:
                 self.weights[name].copy_(value)
         torch._foreach_lerp_(floats, sources, rate)
 
-    @contextmanager
-    def swapped(self, model: nn.Module) -> Iterator[None]:
-        """Gives `model` the averaged weights; at the end its own are restored bit for bit."""
-        own = {name: value.clone() for name, value in _values(model).items()}
-        try:
-            _assign(_values(model), self.weights)
-            yield
-        finally:
-            _assign(_values(model), own)
-
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Loads saved averages, bit for bit."""
         _assign(self.weights, weights)
+
+
+@contextmanager
+def swapped(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Gives `model` other weights for a while; at the end its own are restored bit for bit."""
+    own = {name: value.clone() for name, value in _values(model).items()}
+    try:
+        _assign(_values(model), weights)
+        yield
+    finally:
+        _assign(_values(model), own)
 
 
 def _values(model: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from warp_train.data import Batch
 from warp_train.losses import CompositeLoss
@@ -18,29 +18,21 @@ from warp_train.models import (
     TrainedOn,
     load_weights,
     model_description,
-    read_trained_on,
 )
 from warp_train.recipe import Recipe
-from warp_train.runtime.links import followed
 from warp_train.runtime.locks import Lock
 from warp_train.training.bad_samples import BadSamples
 from warp_train.training.checkpoints.folder import (
-    CheckpointError,
     find_checkpoint,
-    have_vanished,
 )
-from warp_train.training.checkpoints.links import run_of
-from warp_train.training.checkpoints.saving import (
-    restore_checkpoint,
-    save_checkpoint,
-)
-from warp_train.training.checkpoints.state import BestMetric, LossSums, RunPosition
+from warp_train.training.checkpoints.state import BestMetric
 from warp_train.training.disk import Disk
 from warp_train.training.feeding import Data, Feed, build_feed
 from warp_train.training.fixed_warp import fixed_warp
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
+from warp_train.training.resuming import measured_now
 from warp_train.training.run_folder import BAD_SAMPLES_FILE
 from warp_train.training.trackers import new_run_id
 from warp_train.training.warp_backends import get_backend
@@ -63,7 +55,7 @@ class Run:
     wrapped: nn.Module
     """The network as Accelerate prepared it, which is trained."""
     optimizer: Any
-    scheduler: LRScheduler
+    scheduler: LambdaLR
     ema: Ema | None
     backend: WarpBackend
     loss: CompositeLoss
@@ -73,6 +65,8 @@ class Run:
     bad: BadSamples
     disk: Disk
     wandb_run_id: str
+    measured: str
+    """What validations of this process measure, see `best.measured_now`."""
     start: Path | None
     """The checkpoint whose weights the run started from, see `init_from`; None if it has resumed or
     starts from scratch."""
@@ -83,6 +77,8 @@ class Run:
     """`step` when this process began."""
     meter: Meter = field(default_factory=Meter)
     best: BestMetric | None = None
+    best_measured: str | None = None
+    """What `best` was measured on and how; other than `measured`: it has to be measured again."""
     validated_step: int | None = None
     stale_validations: int = 0
     """Validations since the best one."""
@@ -134,20 +130,30 @@ def build_model(recipe: Recipe) -> HybridModel:
     return model
 
 
-def start_run(
-    recipe: Recipe, data: Data, accelerator: Accelerator, run_dir: Path, resume: Path | None
-) -> Run:
-    """Builds a stage from scratch, from `init_from`, or from the checkpoint to resume.
-
-    Collective: call on every rank.
+def initial_weights(recipe: Recipe) -> Path | None:
+    """The checkpoint that `init_from` names; None for a start from scratch.
 
     Raises:
-        WarpTrainError: the weights to start from are missing or another network's.
+        WarpTrainError: it does not exist.
+    """
+    if recipe.init_from is None:
+        return None
+    return find_checkpoint(model_folder(recipe.init_from), prefer="best")
+
+
+def start_run(
+    recipe: Recipe, data: Data, accelerator: Accelerator, run_dir: Path, start: Path | None = None
+) -> Run:
+    """Builds a stage at step 0. Collective: call on every rank.
+
+    Args:
+        start: the checkpoint whose weights it starts from; None: from scratch.
+
+    Raises:
+        WarpTrainError: the weights to start from are damaged or another network's.
     """
     model = build_model(recipe)
-    start: Path | None = None
-    if recipe.init_from and resume is None:
-        start = find_checkpoint(model_folder(recipe.init_from), prefer="best")
+    if start is not None:
         load_weights(model, start, model_description(model))
     if recipe.model.sync_batch_norm and accelerator.num_processes > 1 and _on_gpu(accelerator):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -170,7 +176,7 @@ def start_run(
     if recipe.train.compile:
         model.compile()  # in place: the names of the weights stay
     wrapped, prepared_optimizer = accelerator.prepare(model, optimizer)
-    run = Run(
+    return Run(
         recipe=recipe,
         run_dir=run_dir,
         accelerator=accelerator,
@@ -193,107 +199,8 @@ def start_run(
         disk=disk,
         wandb_run_id=new_run_id(),
         start=start,
+        measured=measured_now(recipe, data),
     )
-    if resume is not None:
-        restore(run, resume)
-    return run
-
-
-def restore(run: Run, folder: Path) -> None:
-    """Restores a checkpoint. Collective: call on every rank.
-
-    In a run folder other than the checkpoint's the run is a new one, without a best so far.
-    """
-    state = restore_checkpoint(
-        folder,
-        accelerator=run.accelerator,
-        model=run.model,
-        model_config=model_description(run.model),
-        optimizer=run.optimizer,
-        scheduler=run.scheduler,
-        ema=run.ema,
-    )
-    run.step = run.resumed_at = state.step
-    run.validated_step = state.validated_step
-    run.meter.put_back(state.unlogged, run.accelerator.device)
-    before = read_trained_on(folder)
-    if run.model.trained_on and before:  # the calibration holds until the next validation
-        kept = {"uncertainty_factor": before.uncertainty_factor}
-        run.model.trained_on = run.model.trained_on.model_copy(update=kept)
-    if followed(run.run_dir / "best").exists():
-        run.best, run.stale_validations = state.best, state.stale_validations
-    if run_of(folder) == run.run_dir.resolve() and state.wandb_run_id is not None:
-        run.wandb_run_id = state.wandb_run_id
-
-
-def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
-    """Saves a checkpoint and points `last`, `best` or `interrupted` at it.
-
-    Collective: call on every rank.
-
-    Returns:
-        False if the write failed and `checkpoint.on_error` is `warn`.
-
-    Raises:
-        WarpTrainError: the write failed or earlier checkpoints vanished and `checkpoint.on_error`
-            is `raise`, or the last checkpoint of the run could not be written.
-    """
-    links = ["last", *(["best"] if best else []), *(["interrupted"] if interrupted else [])]
-    ends_here = interrupted or run.is_over
-    vanished = run.accelerator.is_main_process and have_vanished(run.run_dir)
-    try:
-        _write_checkpoint(run, links)
-    except CheckpointError as error:
-        if ends_here or run.recipe.checkpoint.on_error == "raise":
-            raise
-        if run.accelerator.is_main_process:
-            log.warning("step %d: %s; training continues (checkpoint.on_error)", run.step, error)
-        return False
-    if vanished:  # reported only after these weights are saved
-        run.disk.complain(
-            run.run_dir,
-            f"{run.run_dir}: its checkpoints have vanished; step {run.step} is saved again",
-        )
-    return True
-
-
-def _write_checkpoint(run: Run, links: list[str]) -> None:
-    if run.lock is not None:
-        run.lock.require()
-    save_checkpoint(
-        run.run_dir,
-        accelerator=run.accelerator,
-        model=run.model,
-        model_config=model_description(run.model),
-        optimizer=run.optimizer,
-        scheduler=run.scheduler,
-        position=RunPosition(
-            stage=run.recipe.stage,
-            step=run.step,
-            epoch=run.epoch,
-            samples_seen=run.step * run.feed.global_batch,
-            best=run.best,
-            validated_step=run.validated_step,
-            stale_validations=run.stale_validations,
-            world_size=run.accelerator.num_processes,
-            global_batch=run.feed.global_batch,
-            unlogged=_unlogged(run),
-            wandb_run_id=run.wandb_run_id,
-            recipe=run.recipe.model_dump(mode="json", by_alias=True),
-        ),
-        ema=run.ema,
-        links=links,  # type: ignore[arg-type]
-        keep_last=run.recipe.checkpoint.keep_last,
-    )
-
-
-def _unlogged(run: Run) -> LossSums:
-    """Collective: call on every rank."""
-    sums = run.meter.sums
-    if not sums:
-        return LossSums(steps=0, sums={})
-    means = run.accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
-    return LossSums(steps=run.meter.steps, sums=dict(zip(sums, means.tolist(), strict=True)))
 
 
 def _on_gpu(accelerator: Accelerator) -> bool:

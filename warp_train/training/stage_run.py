@@ -1,20 +1,17 @@
 """One stage of training, from its run folder to its final table."""
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
-from pydantic import ValidationError
 
 from warp_train.recipe import Recipe, dump_recipe
 from warp_train.runtime.atomic_files import write_atomically
 from warp_train.runtime.console import tell
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.section import config_differences
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.agreement import require_agreement
 from warp_train.training.checkpoints.folder import (
@@ -43,13 +40,15 @@ from warp_train.training.report import (
     why_ended,
     write_report,
 )
-from warp_train.training.run import Run, start_run
+from warp_train.training.resuming import as_resumed, describe_changes, saved_rate
+from warp_train.training.run import Run, initial_weights, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
     RECIPE_FILE,
     find_run_folder,
     truncate_metrics,
 )
+from warp_train.training.run_state import restore
 from warp_train.training.trackers import EVENTS_FOLDER, start_trackers
 from warp_train.weights import model_folder
 
@@ -85,7 +84,15 @@ def run_stage(
             if accelerator.is_main_process:
                 warn_without_links(run_dir.parent)
                 warn_of_bounds(recipe, registered)
-            run = start_run(recipe, registered, accelerator, run_dir, resume)
+            if resume is None:
+                start = initial_weights(recipe)
+                run = start_run(recipe, registered, accelerator, run_dir, start)
+            else:
+                resumed = as_resumed(recipe, resume, run_dir)
+                run = start_run(resumed, registered, accelerator, run_dir)
+                restore(run, resume)
+                if accelerator.is_main_process:
+                    _warn_of_changes(recipe, run, resume)
             run.lock, run.wandb_run_id = placed.lock, wandb_run_id or run.wandb_run_id
             return _run(run, resume, interrupts)
         except BaseException:
@@ -171,8 +178,7 @@ def validate_stage(
     if registered is None:
         return _interrupted_early(accelerator, interrupts)
     data = registered
-    from_scratch = recipe.model_copy(update={"init_from": None})  # the weights are `folder`'s
-    run = start_run(from_scratch, data, accelerator, recipe.run_dir, None)
+    run = start_run(recipe, data, accelerator, recipe.run_dir)  # the weights are those of `folder`
     table = measure_stages(run, lineage(folder), interrupts.round)
     if table is None:
         return 128 + (interrupts.agreed() or 0)
@@ -207,7 +213,7 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
 
 
 def _announce(run: Run, resume: Path | None) -> None:
-    """Prints what is about to be trained, and what differs from before a resume."""
+    """Prints what is about to be trained."""
     accelerator, recipe = run.accelerator, run.recipe
     start = f"resumed from {resume}" if resume else f"from {recipe.init_from or 'scratch'}"
     tell(
@@ -215,22 +221,26 @@ def _announce(run: Run, resume: Path | None) -> None:
         f" ({_processes(accelerator.num_processes)}), "
         f"steps {run.step}…{run.total_steps} of {run.feed.global_batch} samples, {start}"
     )
-    if resume:
-        state = read_trainer_state(resume)
-        now = recipe.model_dump(mode="json", by_alias=True)
-        for difference in config_differences(_with_defaults(state.recipe), now):
-            log.warning("changed since the checkpoint: %s", difference)
-        for change in _world_changes(state, accelerator.num_processes, run.feed.global_batch):
-            log.warning(change)
 
 
-def _with_defaults(saved: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The recipe of a checkpoint, with the defaults of keys that later versions have added."""
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(saved))
-    except ValidationError:  # it has a key or a value that this version does not have
-        return saved
-    return recipe.model_dump(mode="json", by_alias=True)
+def _warn_of_changes(asked: Recipe, run: Run, resume: Path) -> None:
+    """Prints how a resumed run differs from before. Main process only."""
+    for change in describe_changes(asked, run.recipe, resume):
+        log.warning(change)
+    state = read_trainer_state(resume)
+    for change in _world_changes(state, run.accelerator.num_processes, run.feed.global_batch):
+        log.warning(change)
+    before, now = saved_rate(state), run.optimizer.param_groups[0]["lr"]
+    if before is not None and not math.isclose(before, now, rel_tol=1e-6):
+        log.warning(
+            "the learning rate goes on at %.3g, after %.3g before: %s over %d steps, of which %d "
+            "are done",
+            now,
+            before,
+            run.recipe.scheduler.name,
+            run.total_steps,
+            run.step,
+        )
 
 
 def _world_changes(before: RunPosition, processes: int, global_batch: int) -> Iterator[str]:

@@ -1,43 +1,45 @@
 """Validation: metrics on unseen samples, the proxy score, and pictures of predictions."""
 
-import logging
-import math
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
 from warp_train.data import Batch
-from warp_train.losses.config import IMAGE_TERMS
 from warp_train.models import UNCERTAINTY_FACTORS
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.training.bad_samples import without_stand_ins
-from warp_train.training.checkpoints.state import BestMetric
 from warp_train.training.debug_dump import Picture, panel, save_panels
 from warp_train.training.evaluation import Measure, Measured, measure_all, network_measure
 from warp_train.training.interrupts import Interrupts
+from warp_train.training.optim import swapped
 from warp_train.training.proxy_hooks import ProxyHook, ProxyScores
 from warp_train.training.run import Run
 from warp_train.training.step import forward_step, to_device
 from warp_train.training.trackers import Trackers
 
-log = logging.getLogger("warp_train")
 
-
-def validate(run: Run, proxy: ProxyHook | None, interrupts: Interrupts) -> dict[str, float] | None:
-    """Metrics of the weights to be saved, on all validation samples; None after a signal.
+def validate(
+    run: Run,
+    proxy: ProxyHook | None,
+    interrupts: Interrupts,
+    weights: Mapping[str, Tensor] | None = None,
+) -> dict[str, float] | None:
+    """Metrics on all validation samples; None after a signal.
 
     They include the proxy scores only where these choose the best checkpoint; otherwise `proxy`
     collects them. Collective: call on every rank.
 
     Args:
         proxy: None on all processes but the main one, and where there is no scorer.
+        weights: what to measure. None: the weights to be saved.
     """
     run.model.eval()
     random_state = torch.get_rng_state()
     measure = _measure(run, proxy)
-    with run.ema.swapped(run.model) if run.ema else nullcontext():
+    with _saved_weights(run) if weights is None else swapped(run.model, weights):
         table = measure_all(
             {"model": measure},
             _keep_first(run, run.feed.validation()),
@@ -79,54 +81,6 @@ def await_scores(proxy: ProxyHook | None, interrupts: Interrupts) -> ProxyScores
     return scores
 
 
-def note_best(run: Run, metrics: dict[str, float]) -> bool:
-    """Whether these metrics are the best of the run so far, which is then recorded.
-
-    Raises:
-        WarpTrainError: the metric `validate.best_metric` was not computed, or cannot tell weights
-            apart. The first validation comes before the first step.
-    """
-    rules = run.recipe.validation
-    name, known = rules.best_metric, "epe_px" if "epe_px" in metrics else "loss/total"
-    if name.startswith("proxy/") and run.recipe.proxy.scorer and name not in metrics:
-        # A failing scorer does not stop training.
-        if run.best is None or run.best.name != known:
-            log.warning(
-                "validate.best_metric: %s is no longer computed; %s chooses the best from now on",
-                name,
-                known,
-            )
-        name = known
-    if name == "auto":
-        name = known
-    if name not in metrics:
-        raise WarpTrainError(
-            f"validate.best_metric: {name} is not among this run's validation metrics: "
-            f"{', '.join(sorted(metrics))}"
-        )
-    _require_measure(run, name, metrics)
-    value, sign = metrics[name], 1 if rules.higher_is_better(name) else -1
-    if run.best is not None and run.best.name == name and sign * value <= sign * run.best.value:
-        return False
-    run.best = BestMetric(name=name, value=value, step=run.step)
-    return True
-
-
-def _require_measure(run: Run, name: str, metrics: dict[str, float]) -> None:
-    """Raises WarpTrainError where a metric is not finite, or would be the same for all weights."""
-    if not math.isfinite(metrics[name]):
-        raise WarpTrainError(f"validate.best_metric: {name} is {metrics[name]:g} in validation")
-    if "epe_px" not in metrics and name.startswith("loss/"):
-        parts = {name.removeprefix("loss/")} if name != "loss/total" else {*run.loss.weights}
-        if not parts & {*IMAGE_TERMS}:
-            raise WarpTrainError(
-                f"validate.best_metric: {name} cannot choose the best weights: no validation "
-                "sample has a known warp, and no image term has a weight; give the warps "
-                "(data.recover: auto, data.warps, or lens columns in a manifest), or an image "
-                "term such as loss.edge_weight"
-            )
-
-
 def note_uncertainty(run: Run, metrics: dict[str, float]) -> None:
     """Calibrates the uncertainty: its factor is the mean ratio of measured to expected errors on
     unseen samples.
@@ -152,7 +106,7 @@ def show(run: Run, trackers: Trackers) -> None:
     """Saves and logs panels of the first validation samples. Main process only."""
     run.model.eval()
     panels: dict[str, Picture] = {}
-    with run.ema.swapped(run.model) if run.ema else nullcontext():
+    with _saved_weights(run):
         for batch in _shown(run, run.recipe.tracking.num_images):
             out = forward_step(
                 run.model, batch, run.backend, run.loss, residual_enabled=run.residual_enabled
@@ -181,7 +135,7 @@ def score_again(run: Run, proxy: ProxyHook) -> None:
     run.model.eval()
     random_state = torch.get_rng_state()
     measure = _measure(run, proxy)
-    with run.ema.swapped(run.model) if run.ema else nullcontext():
+    with _saved_weights(run):
         for batch in run.feed.validation():
             batch = to_device(without_stand_ins(batch), run.accelerator.device)
             if len(batch["index"]):
@@ -195,6 +149,11 @@ def score_again(run: Run, proxy: ProxyHook) -> None:
 def ended_epoch(run: Run) -> int:
     """The epoch of the last step."""
     return max(run.step - 1, 0) // run.feed.steps_per_epoch
+
+
+def _saved_weights(run: Run) -> AbstractContextManager[None]:
+    """The model with the weights that a checkpoint gives: their moving average, if there is one."""
+    return swapped(run.model, run.ema.weights) if run.ema else nullcontext()
 
 
 def _measure(run: Run, proxy: ProxyHook | None) -> Measure:

@@ -91,17 +91,6 @@ def find_checkpoint(path: Path, prefer: Literal["best", "last"]) -> Path:
     return newest
 
 
-def find_resume(run_dir: Path, resume_from: str) -> Path | None:
-    """Where to resume: `auto` is the newest complete checkpoint of `run_dir`, None if it has none.
-
-    Raises:
-        WarpTrainError: `resume_from` names a folder that is no run and no checkpoint.
-    """
-    if resume_from == "auto":
-        return newest_checkpoint(run_dir)
-    return find_checkpoint(Path(resume_from), prefer="last")
-
-
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """The complete checkpoint of the highest step; damaged and unfinished ones are skipped."""
     return next((place.resolve() for place in _newest_first(run_dir) if _is_complete(place)), None)

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from warp_train.models.pretrained import (
     CONFIG_FILE,
@@ -41,7 +41,7 @@ from warp_train.training.checkpoints.state import (
     set_random_state,
 )
 from warp_train.training.disk import is_there
-from warp_train.training.optim import Ema
+from warp_train.training.optim import Ema, continue_schedule
 
 
 def save_checkpoint(
@@ -51,7 +51,7 @@ def save_checkpoint(
     model: nn.Module,
     model_config: Mapping[str, Any],
     optimizer: Optimizer,
-    scheduler: LRScheduler,
+    scheduler: LambdaLR,
     position: RunPosition,
     ema: Ema | None,
     links: Collection[Link],
@@ -108,10 +108,11 @@ def restore_checkpoint(
     model: nn.Module,
     model_config: Mapping[str, Any],
     optimizer: Optimizer,
-    scheduler: LRScheduler,
+    scheduler: LambdaLR,
     ema: Ema | None,
 ) -> TrainerState:
-    """Restores everything that `save_checkpoint` saved. Call on every rank.
+    """Restores everything that `save_checkpoint` saved, except what the recipe sets: learning
+    rates and the optimizer's other hyper-parameters. Call on every rank.
 
     Ranks that the saved run did not have keep their generators. An `ema` that the saved run did
     not have starts from its weights.
@@ -127,7 +128,9 @@ def restore_checkpoint(
     tensors = read_tensors(folder / OPTIMIZER_FILE)
     load_optimizer(optimizer, model, tensors, state.param_groups, folder)
     where = f"{folder / STATE_FILE}: "
-    scheduler.load_state_dict(as_ours(state.scheduler, scheduler.state_dict(), where + "scheduler"))
+    steps = {"last_epoch": scheduler.last_epoch}
+    saved = as_ours(state.scheduler, steps, where + "scheduler")
+    continue_schedule(scheduler, saved["last_epoch"])
     if accelerator.scaler is not None and state.grad_scaler:
         ours = accelerator.scaler.state_dict()
         accelerator.scaler.load_state_dict(as_ours(state.grad_scaler, ours, where + "grad_scaler"))

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from warp_train.models.pretrained import plain, read_json
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.section import Section
-from warp_train.training.checkpoints.saved_values import as_ours, require_adam_state
+from warp_train.training.checkpoints.saved_values import require_adam_state
 
 STATE_FILE = "trainer_state.json"
 NUMPY_WORDS = 624
@@ -40,6 +40,7 @@ class ParamGroup(Section):
 
     params: list[str]
     hyper: dict[str, JsonValue]
+    """A record: a resumed run has its hyper-parameters from the recipe."""
 
 
 class LossSums(Section):
@@ -61,6 +62,9 @@ class RunPosition(Section):
     """None before the first validation."""
     validated_step: Steps | None
     """Step of the newest validation: a run that was interrupted in a later one repeats that one."""
+    measured: str | None = None
+    """Identifies what `best` was measured on and how, see `training.best`; None in checkpoints that
+    are older than this field."""
     stale_validations: Steps = 0
     """Validations since the best one; 0 in checkpoints that are older than this field."""
     world_size: Processes
@@ -130,7 +134,9 @@ def load_optimizer(
     groups: Sequence[ParamGroup],
     source: Path,
 ) -> None:
-    """Restores saved optimizer state bit for bit, matched by parameter name.
+    """Restores saved moments bit for bit, matched by parameter name.
+
+    Groups and hyper-parameters stay those of `optimizer`, which has them from the recipe.
 
     Args:
         source: the checkpoint folder, for messages.
@@ -138,32 +144,19 @@ def load_optimizer(
     Raises:
         WarpTrainError: the saved optimizer trained other parameters than this one, or is damaged.
     """
-    here = optimizer_groups(optimizer, model)
-    wanted = [group.params for group in here]
-    saved = [group.params for group in groups]
-    if wanted != saved:
-        only_one = sorted({n for g in wanted for n in g} ^ {n for g in saved for n in g})
-        detail = f"{only_one[0]} is only in one of them" if only_one else "grouped differently"
+    here = [name for group in optimizer_groups(optimizer, model) for name in group.params]
+    only_one = sorted({*here} ^ {name for group in groups for name in group.params})
+    if only_one:
         raise WarpTrainError(
-            f"{source}: its optimizer trained other parameters than this stage ({detail}): "
-            "start from its weights (init_from) instead of resuming"
+            f"{source}: its optimizer trained other parameters than this stage ({only_one[0]} is "
+            "only in one of them): start from its weights (init_from) instead of resuming"
         )
-    position = {name: i for i, name in enumerate(name for group in saved for name in group)}
+    position = {name: number for number, name in enumerate(here)}
     state = _state_by_parameter(tensors, position, model, source)
-    settings = [
-        as_ours(there.hyper, ours.hyper, f"{source}: param_groups.{number}.hyper")
-        for number, (there, ours) in enumerate(zip(groups, here, strict=True))
-    ]
     optimizer.load_state_dict(
         {
             "state": {position[name]: kept for name, kept in state.items()},
-            "param_groups": [
-                {
-                    "params": [position[name] for name in group.params],
-                    **{k: tuple(v) if isinstance(v, list) else v for k, v in hyper.items()},
-                }
-                for group, hyper in zip(groups, settings, strict=True)
-            ],
+            "param_groups": optimizer.state_dict()["param_groups"],
         }
     )
 
