@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -33,6 +34,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 1 failed, 2 usage, 130 or 143 interrupted."""
+    _print_all_characters()
     arguments = _parse(sys.argv[1:] if argv is None else list(argv))
     for variable, value in arguments.environment.items():
         os.environ.setdefault(variable, value)
@@ -49,6 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         _report(error, debug=arguments.debug)
         return 1
+
+
+def _print_all_characters() -> None:
+    """Escapes what a terminal's encoding lacks, as an umlaut in ASCII, instead of failing there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

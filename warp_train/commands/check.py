@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from warp_train.commands.files import print_document
 from warp_train.recipe import dump_recipe, load_recipe, recipe_warnings
 from warp_train.runtime.console import say
 
@@ -12,8 +12,7 @@ from warp_train.runtime.console import say
 def run(arguments: argparse.Namespace) -> int:
     """Prints the resolved recipe; its errors are raised."""
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    sys.stdout.write(dump_recipe(recipe))
-    sys.stdout.flush()
+    print_document(dump_recipe(recipe))
     for warning in recipe_warnings(recipe):
         say(f"warning: {warning}")
     return 0

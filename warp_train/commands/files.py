@@ -1,6 +1,7 @@
 """Result files of commands: checked before the work, written whole after it."""
 
 import os
+import sys
 from pathlib import Path
 
 from warp_train.runtime.atomic_files import write_atomically
@@ -45,3 +46,11 @@ def write_result(option: str, path: Path, content: str) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise WarpTrainError(f"{option} {path}: {error.strerror}") from error
+
+
+def print_document(text: str) -> None:
+    """Prints the text of a file in UTF-8, also where the terminal has another encoding: `>` may put
+    it into a file."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
-from warp_train.commands.files import write_result
+from warp_train.commands.files import print_document, write_result
 from warp_train.recipe import recipe_schema
 
 
@@ -14,8 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the schema or writes it to a file."""
     text = json.dumps(recipe_schema(), indent=2) + "\n"
     if arguments.out is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        print_document(text)
     else:
         write_result("--out", arguments.out, text)
     return 0

@@ -5,7 +5,7 @@ from .pretrained import (
     load_weights,
     model_description,
     push_to_hub,
-    read_trained_on,
+    read_description,
     save_pretrained,
 )
 
@@ -20,6 +20,6 @@ __all__ = [
     "load_weights",
     "model_description",
     "push_to_hub",
-    "read_trained_on",
+    "read_description",
     "save_pretrained",
 ]

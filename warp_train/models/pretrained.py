@@ -37,7 +37,7 @@ _MAX_JSON_BYTES = 16 * 2**20
 _MAX_QUOTE = 240
 
 
-class _Description(Section):
+class Description(Section):
     """The contents of `config.json`; what a later version adds is passed over."""
 
     model_config = ConfigDict(extra="ignore")
@@ -49,7 +49,7 @@ class _Description(Section):
 
 def model_description(model: HybridModel) -> dict[str, Any]:
     """What `config.json` holds: enough to build the network that the weights fit."""
-    return _Description(
+    return Description(
         model=model.config, residual_enabled=model.residual_enabled, trained_on=model.trained_on
     ).model_dump(mode="json")
 
@@ -99,9 +99,9 @@ def from_pretrained(folder_or_id: str | Path) -> HybridModel:
     return model
 
 
-def read_trained_on(folder: Path) -> TrainedOn | None:
-    """What the network of a checkpoint folder was trained on; WarpTrainError as above."""
-    return _read_description(folder / CONFIG_FILE).trained_on
+def read_description(folder: Path) -> Description:
+    """The network of a checkpoint folder, without its weights; WarpTrainError as above."""
+    return _read_description(folder / CONFIG_FILE)
 
 
 def load_weights(
@@ -271,9 +271,9 @@ def _download(repo_id: str) -> Path:
         ) from error
 
 
-def _read_description(path: Path) -> _Description:
+def _read_description(path: Path) -> Description:
     try:
-        return _Description.model_validate(read_json(path))
+        return Description.model_validate(read_json(path))
     except ValidationError as error:
         raise WarpTrainError(f"{path}: {_complaint(error)}") from error
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from warp_train.recipe.shipped import named_recipe, similar_recipe
 from warp_train.recipe.yaml_io import KeyPath, Origin, parse_yaml
 from warp_train.runtime.errors import WarpTrainError
 
@@ -70,13 +71,13 @@ class RecipeFile:
 
 
 def read_recipe_file(path: Path) -> RecipeFile:
-    """Reads a recipe and the files that it extends.
+    """Reads a recipe, or the shipped one of that name, and the files that it extends.
 
     Raises:
         WarpTrainError: a file is missing, is not text, not YAML or not a mapping, or extends
             itself.
     """
-    return _read(path, ())
+    return _read(named_recipe(path), ())
 
 
 def overrides_document(
@@ -163,13 +164,17 @@ def folder_name(stem: str) -> str:
 
 
 def _sibling(value: Any, path: Path, mention: str) -> Path:
-    """The file with the path `value`, relative to the folder of `path`.
+    """The file with the path `value`, relative to the folder of `path`, or the shipped recipe of
+    that name.
 
     Raises WarpTrainError, whose message starts with `mention`, if there is no such file.
     """
     if not isinstance(value, str) or not value:
         raise WarpTrainError(f"{mention}: must be the path of a recipe")
     target = Path(os.path.normpath(path.parent / value))
+    shipped = named_recipe(Path(value))
+    if not _holds(target.is_file) and shipped != Path(value):
+        return shipped
     if not _holds(target.is_file):
         raise WarpTrainError(f"{mention}: no such file: {target}{_similar(target)}")
     return target
@@ -207,7 +212,7 @@ def _why_no_file(path: Path) -> str:
 
 
 def _similar(path: Path) -> str:
-    """A hint at the recipe in the same folder whose name is most similar to a missing one's."""
+    """A hint at the recipe in the same folder, or in the package, whose name is most similar."""
     try:
         names = [entry.name for entry in path.parent.glob("*.y*ml")]
     except (OSError, ValueError):
@@ -215,7 +220,10 @@ def _similar(path: Path) -> str:
     near = difflib.get_close_matches(path.name, names, 1) or difflib.get_close_matches(
         path.name + ".yaml", names, 1
     )
-    return f" (did you mean {path.parent / near[0]}?)" if near else ""
+    if near:
+        return f" (did you mean {path.parent / near[0]}?)"
+    shipped = similar_recipe(path)
+    return f" (did you mean {shipped}, which comes with the package?)" if shipped else ""
 
 
 def _below(document: Document, index: int) -> Document:

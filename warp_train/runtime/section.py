@@ -1,9 +1,12 @@
 """The base of all recipe sections: frozen, typed and strict; and the differences between two."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from warp_train.runtime.home import with_home
 
 MODULE_FUNCTION = r"^[\w.]+:\w+$"
 
@@ -21,6 +24,11 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
     )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _with_home(cls, value: Any) -> Any:
+        return Path(with_home(str(value))) if isinstance(value, Path) else value
 
 
 def config_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

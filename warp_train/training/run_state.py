@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from warp_train.models import model_description, read_trained_on
+from warp_train.models import model_description, read_description
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.links import followed
 from warp_train.training.checkpoints.folder import CheckpointError, have_vanished
@@ -43,7 +43,7 @@ def restore(run: Run, folder: Path) -> None:
         )
     run.validated_step = state.validated_step
     run.meter.put_back(state.unlogged, run.accelerator.device)
-    before = read_trained_on(folder)
+    before = read_description(folder).trained_on
     if run.model.trained_on and before:  # the calibration holds until the next validation
         kept = {"uncertainty_factor": before.uncertainty_factor}
         run.model.trained_on = run.model.trained_on.model_copy(update=kept)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from warp_train.models import read_description
 from warp_train.recipe import Recipe, dump_recipe
 from warp_train.runtime.atomic_files import write_atomically
 from warp_train.runtime.console import tell
 from warp_train.runtime.errors import WarpTrainError
+from warp_train.runtime.section import config_differences
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.agreement import require_agreement
 from warp_train.training.checkpoints.folder import (
@@ -54,6 +56,9 @@ from warp_train.weights import model_folder
 
 log = logging.getLogger("warp_train")
 
+_OF_TRAINING = {"pretrained", "sync_batch_norm"}
+"""Keys of `model` that do not change what its weights mean."""
+
 
 def run_stage(
     recipe: Recipe,
@@ -87,6 +92,8 @@ def run_stage(
             if resume is None:
                 start = initial_weights(recipe)
                 run = start_run(recipe, registered, accelerator, run_dir, start)
+                if accelerator.is_main_process:
+                    _warn_of_start(run)
             else:
                 resumed = as_resumed(recipe, resume, run_dir)
                 run = start_run(resumed, registered, accelerator, run_dir)
@@ -221,6 +228,26 @@ def _announce(run: Run, resume: Path | None) -> None:
         f" ({_processes(accelerator.num_processes)}), "
         f"steps {run.step}…{run.total_steps} of {run.feed.global_batch} samples, {start}"
     )
+
+
+def _warn_of_start(run: Run) -> None:
+    """Prints what a new run should probably not do. Main process only."""
+    if run.start is not None:
+        before = read_description(run.start).model.model_dump(exclude=_OF_TRAINING)
+        now = run.recipe.model.model_dump(exclude=_OF_TRAINING)
+        differences = "; ".join(config_differences({"model": before}, {"model": now}))
+        if differences:
+            log.warning(
+                "init_from: the same weights predict other lenses here, where %s", differences
+            )
+    rules = run.recipe.scheduler
+    if rules.name != "onecycle" and rules.warmup_steps >= run.total_steps:
+        log.warning(
+            "scheduler.warmup_steps: %d, and the stage has %d steps: the learning rate rises to "
+            "the end and never reaches optim.lr",
+            rules.warmup_steps,
+            run.total_steps,
+        )
 
 
 def _warn_of_changes(asked: Recipe, run: Run, resume: Path) -> None:

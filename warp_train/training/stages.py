@@ -1,8 +1,11 @@
 """Runs a stage or a chain of stages, from the first checks to the final table."""
 
+import difflib
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from accelerate import PartialState
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -81,7 +84,27 @@ def _lost_touch(error: RuntimeError) -> bool:
 def _preflight(recipe: Recipe, options: RunOptions) -> Data:
     tracker_names(recipe.tracking)
     # A run that is resumed no longer needs what it started from.
-    start = options.resume_from or recipe.init_from
-    if start is not None and start != "auto":
-        find_checkpoint(model_folder(start), prefer="best")
+    if options.resume_from is None and recipe.init_from is not None:
+        _require_checkpoint("init_from", recipe.init_from, recipe.output_dir)
+    elif options.resume_from not in (None, "auto"):
+        _require_checkpoint("--resume-from", str(options.resume_from), recipe.output_dir)
     return open_data(recipe)
+
+
+def _require_checkpoint(key: str, place: str, output_dir: Path) -> None:
+    """Raises WarpTrainError, with `key` and a similar name, where `place` has no checkpoint."""
+    folder = model_folder(place)
+    try:
+        find_checkpoint(folder, prefer="best")
+    except WarpTrainError as error:
+        raise WarpTrainError(f"{key}: {error}{_similar(folder, output_dir)}") from error
+
+
+def _similar(missing: Path, output_dir: Path) -> str:
+    """A hint at the run whose name is most similar, in the same folder or in `output_dir`."""
+    runs: dict[str, Path] = {}
+    for folder in (output_dir, missing.parent):
+        with suppress(OSError, ValueError):
+            runs |= {path.name: path for path in folder.iterdir() if path != missing}
+    near = difflib.get_close_matches(missing.name, runs, 1)
+    return f" (did you mean {runs[near[0]]}?)" if near else ""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from warp_train.runtime.home import with_home
+
 SHIPPED = "tiny"
 
 
@@ -10,4 +12,4 @@ def model_folder(name: str | Path) -> Path:
 
     A folder of one's own with that name is `./tiny`, or `Path("tiny")`.
     """
-    return Path(__file__).parent / SHIPPED if name == SHIPPED else Path(name)
+    return Path(__file__).parent / SHIPPED if name == SHIPPED else Path(with_home(str(name)))

@@ -6,6 +6,7 @@ from warp_train.commands.parsers import (
     evaluate,
     export,
     prepare,
+    recipes,
     recover,
     rectify,
     schema,
@@ -16,6 +17,7 @@ from warp_train.commands.parsers import (
 
 PARSERS = (
     train,
+    recipes,
     check,
     schema,
     bench,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
@@ -11,6 +10,7 @@ from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
     add_recipe,
+    path,
     text,
     whole_number,
 )
@@ -65,12 +65,12 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         help="number of timed rounds (default: %(default)s)",
     )
     bench.add_argument(
-        "--json", metavar="FILE", type=Path, help="write the figures to this file as well"
+        "--json", metavar="FILE", type=path, help="write the figures to this file as well"
     )
     bench.add_argument(
         "--trace",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="write a trace of a few steps, as JSON for chrome://tracing or Perfetto",
     )
     bench.add_argument(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
+
+from warp_train.commands.parsers.options import path
 
 _SHELLS = ("bash", "zsh")
 _NAMES_OF_PLACES = ("model", "inputs", "init_from", "resume_from")
@@ -42,7 +43,7 @@ class _PrintCompletion(argparse.Action):
                 "pip install 'warp_train[completion]'\n",
             )
         for action in _actions(parser):
-            if action.type is Path or action.dest in _NAMES_OF_PLACES:
+            if action.type is path or action.dest in _NAMES_OF_PLACES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
         print(shtab.complete(parser, values))
         parser.exit(0)

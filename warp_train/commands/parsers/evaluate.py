@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
@@ -13,6 +12,7 @@ from warp_train.commands.parsers.options import (
     add_device,
     add_model,
     add_workers,
+    path,
     whole_number,
 )
 
@@ -48,16 +48,16 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--data",
         metavar="DIR|MANIFEST",
-        type=Path,
+        type=path,
         required=True,
         help="folder of *_original.* with *_generated.*, or a manifest (.csv, .jsonl); if it marks "
         "pairs as `val`, only these are measured",
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
+    parser.add_argument("--json", metavar="FILE", type=path, help="write all figures to FILE")
     parser.add_argument(
         "--report",
         metavar="FILE.html",
-        type=Path,
+        type=path,
         help="write a page with tables and pictures to FILE.html",
     )
     parser.add_argument(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 
 from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
@@ -12,6 +11,7 @@ from warp_train.commands.parsers.options import (
     add_command,
     add_device,
     add_model,
+    path,
     text,
 )
 
@@ -56,7 +56,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     add_model(export)
     export.add_argument(
-        "photos", metavar="PHOTO", type=Path, nargs="+", help="photos, or folders of photos"
+        "photos", metavar="PHOTO", type=path, nargs="+", help="photos, or folders of photos"
     )
     export.add_argument(
         "--to", choices=("opencv", "lensfun", "lcp"), required=True, help="the format"
@@ -64,7 +64,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     export.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="write to this file instead of standard output; lcp: or to this folder",
     )
     export.add_argument(

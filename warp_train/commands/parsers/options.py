@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from warp_train.commands.workers import WorkerRule
+from warp_train.runtime.home import with_home
 
 Subparsers = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -51,6 +52,16 @@ def text(value: str) -> str:
     if not value:
         raise argparse.ArgumentTypeError("must not be empty")
     return value
+
+
+def path(value: str) -> Path:
+    """The type of an argument that is a path."""
+    return Path(with_home(value))
+
+
+def place(value: str) -> str:
+    """The type of an argument that is a path, or another name such as `auto`."""
+    return with_home(text(value))
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -110,6 +121,6 @@ def add_recipe(parser: argparse.ArgumentParser, options: str) -> None:
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        type=Path,
+        type=path,
         help="YAML file; `key.sub=value` after it (YAML values) changes keys, the last one wins",
     )

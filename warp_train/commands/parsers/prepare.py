@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
     add_recipe,
     add_workers,
+    path,
 )
 
 _EXAMPLES = """\
@@ -34,6 +34,6 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     add_recipe(parser, "--out DIR [--workers N]")
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="folder to write or continue"
+        "--out", metavar="DIR", type=path, required=True, help="folder to write or continue"
     )
     add_workers(parser)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
     add_workers,
+    path,
 )
 
 _EXAMPLES = """\
@@ -47,13 +47,13 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "pairs",
         metavar="PAIRS",
-        type=Path,
+        type=path,
         help="folder of *_original.* with *_generated.* photos, or a manifest (.csv, .jsonl)",
     )
     parser.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
+        type=path,
         required=True,
         help="JSON Lines file to write or continue",
     )

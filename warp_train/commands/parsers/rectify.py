@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from warp_train.commands.parsers.options import (
     Subparsers,
@@ -12,6 +11,7 @@ from warp_train.commands.parsers.options import (
     add_device,
     add_model,
     add_workers,
+    path,
     text,
     whole_number,
 )
@@ -63,7 +63,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         "inputs", metavar="INPUT", type=text, nargs="+", help="photo, folder or quoted pattern"
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, required=True, help="output folder, created if necessary"
+        "--out", metavar="DIR", type=path, required=True, help="output folder, created if necessary"
     )
     parser.add_argument(
         "--shoot",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from warp_train.commands.files import check_writable
-from warp_train.commands.parsers.options import Subparsers, add_command
+from warp_train.commands.parsers.options import Subparsers, add_command, path
 
 _EXAMPLES = """\
 examples:
@@ -25,7 +24,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="write it to this file instead of printing it",
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
     add_workers,
+    path,
 )
 
 _EXAMPLES = """\
@@ -36,13 +36,13 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         check=_check,
     )
     score.add_argument(
-        "pred", metavar="PRED_DIR", type=Path, help="folder of predicted images, or one image"
+        "pred", metavar="PRED_DIR", type=path, help="folder of predicted images, or one image"
     )
     score.add_argument(
-        "gt", metavar="GT_DIR", type=Path, help="folder of images as they should be, or one image"
+        "gt", metavar="GT_DIR", type=path, help="folder of images as they should be, or one image"
     )
     score.add_argument(
-        "--json", metavar="FILE", type=Path, help="write the scores of every image to this file"
+        "--json", metavar="FILE", type=path, help="write the scores of every image to this file"
     )
     add_workers(score)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from warp_train.commands.files import check_writable
 from warp_train.commands.parsers.options import (
@@ -11,6 +10,7 @@ from warp_train.commands.parsers.options import (
     add_command,
     add_device,
     add_model,
+    path,
 )
 
 _EXAMPLES = """\
@@ -38,7 +38,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         check=_check,
     )
     add_model(parser)
-    parser.add_argument("photos", metavar="DIR", type=Path, help="folder of photos of the board")
+    parser.add_argument("photos", metavar="DIR", type=path, help="folder of photos of the board")
     parser.add_argument(
         "--corners",
         metavar="CxR",
@@ -46,7 +46,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         default=(9, 6),
         help="inner corners along the board's sides: squares less one (default: 9x6)",
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to FILE")
+    parser.add_argument("--json", metavar="FILE", type=path, help="write all figures to FILE")
     add_device(parser)
 
 

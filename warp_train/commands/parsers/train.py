@@ -9,6 +9,7 @@ from warp_train.commands.parsers.options import (
     Subparsers,
     add_command,
     add_recipe,
+    place,
     text,
 )
 
@@ -42,7 +43,7 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--resume-from",
         metavar="P|auto",
-        type=text,
+        type=place,
         help="continue this run or checkpoint where it stopped; auto: the run of this recipe",
     )
     parser.add_argument(
