@@ -35,6 +35,7 @@ from torch.distributed.run import get_args_parser
 
 from warp_train import cli
 from warp_train.recipe import load_recipe
+from warp_train.recipe.shipped import named_recipe
 
 README_LIMIT = 12_288
 SCHEMA = json.loads((ROOT / "recipes/recipe.schema.json").read_text())
@@ -66,7 +67,7 @@ def check_warp_train(arguments: list[str]) -> None:
         return
     parsed = cli._parse([PLACEHOLDERS.get(word, word) for word in arguments])
     if "recipe" in parsed:
-        assert parsed.recipe.is_file(), parsed.recipe
+        assert named_recipe(parsed.recipe).is_file(), parsed.recipe
         load_recipe(parsed.recipe, parsed.overrides)
 
 

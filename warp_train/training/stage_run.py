@@ -1,21 +1,18 @@
 """One stage of training, from its run folder to its final table."""
 
 import logging
-import math
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from warp_train.models import read_description
 from warp_train.recipe import Recipe, dump_recipe
 from warp_train.runtime.atomic_files import write_atomically
 from warp_train.runtime.console import tell
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.section import config_differences
 from warp_train.training.acceleration import build_accelerator
 from warp_train.training.agreement import require_agreement
+from warp_train.training.announcing import announce, warn_of_changes, warn_of_start
 from warp_train.training.checkpoints.folder import (
     find_checkpoint,
     pin_checkpoint,
@@ -27,7 +24,6 @@ from warp_train.training.checkpoints.links import (
     remove_link,
     warn_without_links,
 )
-from warp_train.training.checkpoints.state import RunPosition, read_trainer_state
 from warp_train.training.disk import refusal
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
@@ -42,7 +38,7 @@ from warp_train.training.report import (
     why_ended,
     write_report,
 )
-from warp_train.training.resuming import as_resumed, describe_changes, saved_rate
+from warp_train.training.resuming import as_resumed
 from warp_train.training.run import Run, initial_weights, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
@@ -55,9 +51,6 @@ from warp_train.training.trackers import EVENTS_FOLDER, start_trackers
 from warp_train.weights import model_folder
 
 log = logging.getLogger("warp_train")
-
-_OF_TRAINING = {"pretrained", "sync_batch_norm"}
-"""Keys of `model` that do not change what its weights mean."""
 
 
 def run_stage(
@@ -93,13 +86,13 @@ def run_stage(
                 start = initial_weights(recipe)
                 run = start_run(recipe, registered, accelerator, run_dir, start)
                 if accelerator.is_main_process:
-                    _warn_of_start(run)
+                    warn_of_start(run)
             else:
                 resumed = as_resumed(recipe, resume, run_dir)
                 run = start_run(resumed, registered, accelerator, run_dir)
                 restore(run, resume)
                 if accelerator.is_main_process:
-                    _warn_of_changes(recipe, run, resume)
+                    warn_of_changes(recipe, run, resume)
             run.lock, run.wandb_run_id = placed.lock, wandb_run_id or run.wandb_run_id
             return _run(run, resume, interrupts)
         except BaseException:
@@ -124,7 +117,7 @@ def _run(run: Run, resume: Path | None, interrupts: Interrupts) -> int:
     try:
         if accelerator.is_main_process:
             _write_start(run)
-            _announce(run, resume)
+            announce(run, resume)
         with _proxy(run) as proxy:
             signal = train(run, trackers, proxy, interrupts)
             if signal is None:
@@ -217,77 +210,6 @@ def _finish(run: Run, interrupts: Interrupts) -> int | None:
             else:
                 point_link(link, real_checkpoint(run.run_dir / "last"))
     return signal
-
-
-def _announce(run: Run, resume: Path | None) -> None:
-    """Prints what is about to be trained."""
-    accelerator, recipe = run.accelerator, run.recipe
-    start = f"resumed from {resume}" if resume else f"from {recipe.init_from or 'scratch'}"
-    tell(
-        f"{run.run_dir}: {recipe.stage}, {recipe.model.backbone} on {accelerator.device}"
-        f" ({_processes(accelerator.num_processes)}), "
-        f"steps {run.step}…{run.total_steps} of {run.feed.global_batch} samples, {start}"
-    )
-
-
-def _warn_of_start(run: Run) -> None:
-    """Prints what a new run should probably not do. Main process only."""
-    if run.start is not None:
-        before = read_description(run.start).model.model_dump(exclude=_OF_TRAINING)
-        now = run.recipe.model.model_dump(exclude=_OF_TRAINING)
-        differences = "; ".join(config_differences({"model": before}, {"model": now}))
-        if differences:
-            log.warning(
-                "init_from: the same weights predict other lenses here, where %s", differences
-            )
-    rules = run.recipe.scheduler
-    if rules.name != "onecycle" and rules.warmup_steps >= run.total_steps:
-        log.warning(
-            "scheduler.warmup_steps: %d, and the stage has %d steps: the learning rate rises to "
-            "the end and never reaches optim.lr",
-            rules.warmup_steps,
-            run.total_steps,
-        )
-
-
-def _warn_of_changes(asked: Recipe, run: Run, resume: Path) -> None:
-    """Prints how a resumed run differs from before. Main process only."""
-    for change in describe_changes(asked, run.recipe, resume):
-        log.warning(change)
-    state = read_trainer_state(resume)
-    for change in _world_changes(state, run.accelerator.num_processes, run.feed.global_batch):
-        log.warning(change)
-    before, now = saved_rate(state), run.optimizer.param_groups[0]["lr"]
-    if before is not None and not math.isclose(before, now, rel_tol=1e-6):
-        log.warning(
-            "the learning rate goes on at %.3g, after %.3g before: %s over %d steps, of which %d "
-            "are done",
-            now,
-            before,
-            run.recipe.scheduler.name,
-            run.total_steps,
-            run.step,
-        )
-
-
-def _world_changes(before: RunPosition, processes: int, global_batch: int) -> Iterator[str]:
-    """The effects of another number of processes or global batch on a resumed run."""
-    kept = before.global_batch == global_batch
-    if before.world_size != processes:
-        yield (
-            f"{_processes(before.world_size)} before, {processes} now"
-            + ("; the same global batch gives the same samples" if kept else "")
-        )
-    if not kept:
-        yield (
-            f"global batch {before.global_batch} before, {global_batch} now: from step "
-            f"{before.step} on, samples are taken in the order of the new one, and some may come "
-            "again in this epoch or not at all"
-        )
-
-
-def _processes(count: int) -> str:
-    return f"{count} process{'es' * (count > 1)}"
 
 
 def _proxy(run: Run) -> AbstractContextManager[ProxyHook | None]:
