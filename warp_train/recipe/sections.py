@@ -192,10 +192,18 @@ class TrackingConfig(Section):
     """Tags of the run, for trackers that have tags."""
     tensorboard: bool = False
     """Write TensorBoard events into the run folder."""
+    artifacts: bool = True
+    """Record the best weights of each finished stage as a W&B artifact, `model-<run id>`; the run
+    of the next stage names the one that it starts from. false: no weights are sent to W&B."""
     images_every: Annotated[int, Field(ge=0)] = 1
     """Number of validations per input | prediction | target panel, >= 0; 0: no panels."""
     num_images: Count = 4
     """Rows of a panel, >= 1."""
+
+    @property
+    def uses_wandb(self) -> bool:
+        """Whether W&B is among the trackers, by either key."""
+        return self.wandb != "off" or "wandb" in self.trackers
 
 
 class WarpConfig(Section):

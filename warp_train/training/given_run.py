@@ -21,8 +21,7 @@ def given_run_id(tracking: TrackingConfig) -> str | None:
         WarpTrainError: a checkpoint could not hold the id.
     """
     given = os.environ.get(_RUN_ID)
-    used = tracking.wandb != "off" or "wandb" in tracking.trackers
-    if not (used and given):
+    if not (tracking.uses_wandb and given):
         return None
     if not re.fullmatch(WANDB_RUN_ID, given):
         raise WarpTrainError(

@@ -24,7 +24,8 @@ from warp_train.training.checkpoints.links import (
     remove_link,
     warn_without_links,
 )
-from warp_train.training.disk import refusal
+from warp_train.training.checkpoints.state import STATE_FILE, read_trainer_state
+from warp_train.training.disk import is_there, refusal
 from warp_train.training.engine import train
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
@@ -38,7 +39,7 @@ from warp_train.training.report import (
     why_ended,
     write_report,
 )
-from warp_train.training.resuming import as_resumed
+from warp_train.training.resuming import as_resumed, recorded_recipe
 from warp_train.training.run import Run, initial_weights, start_run
 from warp_train.training.run_folder import (
     METRICS_FILE,
@@ -47,7 +48,7 @@ from warp_train.training.run_folder import (
     truncate_metrics,
 )
 from warp_train.training.run_state import restore
-from warp_train.training.trackers import EVENTS_FOLDER, start_trackers
+from warp_train.training.trackers import EVENTS_FOLDER, Trackers, start_trackers
 from warp_train.weights import model_folder
 
 log = logging.getLogger("warp_train")
@@ -116,12 +117,15 @@ def _run(run: Run, resume: Path | None, interrupts: Interrupts) -> int:
     )
     try:
         if accelerator.is_main_process:
+            _record_start(run, trackers)
             _write_start(run)
             announce(run, resume)
         with _proxy(run) as proxy:
             signal = train(run, trackers, proxy, interrupts)
             if signal is None:
                 signal = _finish(run, interrupts)
+            if signal is None:
+                _record_best(run, trackers)
     except BaseException as error:
         with suppress(OSError):  # a consequence of the first error
             trackers.finish(failed=True)
@@ -142,6 +146,25 @@ def _interrupted_early(accelerator: Accelerator, interrupts: Interrupts) -> int:
     if accelerator.is_main_process:
         tell("interrupted; the pairs registered so far are kept for the next run")
     return 128 + (interrupts.agreed() or 0)
+
+
+def _record_start(run: Run, trackers: Trackers) -> None:
+    """Names the tracked run that this one starts from, if there is one."""
+    if run.start is None or not is_there(run.start / STATE_FILE):
+        return
+    state = read_trainer_state(run.start)
+    before = recorded_recipe(state)
+    tracked = before is not None and before.tracking.uses_wandb
+    if tracked and state.wandb_run_id is not None and run.recipe.tracking.artifacts:
+        trackers.record_start(state.wandb_run_id)
+
+
+def _record_best(run: Run, trackers: Trackers) -> None:
+    """Hands the best weights of a finished stage to the trackers."""
+    if run.recipe.tracking.artifacts and run.accelerator.is_main_process:
+        about = {"stage": run.recipe.stage, **(run.best.model_dump() if run.best else {})}
+        with run.disk.writing(run.run_dir / EVENTS_FOLDER):
+            trackers.record_best(find_checkpoint(run.run_dir, prefer="best"), about)
 
 
 def _write_start(run: Run) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from warp_train.models.pretrained import CONFIG_FILE, MODEL_FILE
 from warp_train.recipe.sections import TrackingConfig
 from warp_train.runtime.json_text import to_json
 from warp_train.runtime.section import flatten
@@ -63,13 +64,20 @@ class Kind:
     ) -> None:
         """Logs RGB pictures `[H, W, 3]` under one name."""
 
+    def record_start(self, tracker: Any, run_id: str) -> None:
+        """Records the run whose best weights this one starts from."""
+
+    def record_best(self, tracker: Any, folder: Path, about: Mapping[str, Any]) -> None:
+        """Records the best weights of a finished run, a checkpoint folder."""
+
     def finish(self, tracker: Any, *, failed: bool) -> None:
         """Closes the run."""
         tracker.finish()
 
 
 class Wandb(Kind):
-    """Weights & Biases: continues a run by its id."""
+    """Weights & Biases: continues a run by its id; best weights are artifacts, so that W&B shows
+    which run started from which."""
 
     def arguments(self, run: Opening) -> dict[str, Any]:
         tracking = run.tracking
@@ -102,6 +110,20 @@ class Wandb(Kind):
 
         panels = [wandb.Image(i, caption=c) for i, c in zip(images, captions, strict=True)]
         tracker.log({name: panels, "step": step})
+
+    def record_start(self, tracker: Any, run_id: str) -> None:
+        name = f"model-{run_id}:best"
+        tracker.tracker.config.update({"init_artifact": name}, allow_val_change=True)
+        if not tracker.tracker.offline:  # W&B has no lineage before the runs are synced
+            tracker.tracker.use_artifact(name)
+
+    def record_best(self, tracker: Any, folder: Path, about: Mapping[str, Any]) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{tracker.tracker.id}", "model", metadata=dict(about))
+        for file in (MODEL_FILE, CONFIG_FILE):
+            artifact.add_file(str(folder / file), policy="immutable")  # no copy in the home folder
+        tracker.tracker.log_artifact(artifact, aliases=["best"])
 
     def finish(self, tracker: Any, *, failed: bool) -> None:
         tracker.tracker.finish(exit_code=int(failed))

@@ -96,6 +96,23 @@ class Trackers:
             with self._sparing(kind):
                 KINDS[kind].log_images(tracker, name, images, captions, step)
 
+    def record_start(self, run_id: str) -> None:
+        """Records the run whose best weights this one starts from. Errors: as above."""
+        for name, tracker in self._trackers.items():
+            with self._sparing(name):
+                KINDS[name].record_start(tracker, run_id)
+
+    def record_best(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Records the best weights of a finished run. Errors: as above.
+
+        Args:
+            folder: their checkpoint.
+            about: what they are, such as their metric.
+        """
+        for name, tracker in self._trackers.items():
+            with self._sparing(name):
+                KINDS[name].record_best(tracker, folder, about)
+
     def finish(self, *, failed: bool = False) -> None:
         """Closes this run. The process group stays open for the next stage of a chain."""
         for name, tracker in self._trackers.items():
