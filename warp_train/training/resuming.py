@@ -22,7 +22,7 @@ from warp_train.training.disk import is_there
 from warp_train.training.feeding import Data
 from warp_train.weights import model_folder
 
-_SPENT = "the run goes on from its own weights"
+_SPENT = ("init_from", "model.pretrained")
 _PLACE = ("run_name", "output_dir")
 _OF_VALIDATION = ("data.", "model.", "warp.", "validate.best_", "validate.max_samples")
 _OF_TRAINING_ALONE = (
@@ -70,9 +70,9 @@ def describe_changes(asked: Recipe, resumed: Recipe, checkpoint: Path) -> Iterat
     """
     state = read_trainer_state(checkpoint)
     before, given, now = _recorded(state), _plain(asked), _plain(resumed)
-    for key, effect in (("init_from", _SPENT), ("model.pretrained", _SPENT)):
+    for key in _SPENT:
         for difference in config_differences(_only(now, key), _only(given, key)):
-            yield f"{difference} has no effect: {effect}"
+            yield f"{difference} has no effect: the run goes on from its own weights"
     for key in _PLACE:
         if given[key] != now[key]:
             yield f"{key}: {given[key]} has no effect: the run stays in {resumed.run_dir}"
