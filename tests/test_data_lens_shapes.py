@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from warp_train.data.config import LensConfig, LensfunConfig
+from warp_train.data.lens_config import LensConfig, LensfunConfig
 from warp_train.data.lenses import LensSampler, sample_lens
 from warp_train.data.lensfun_lenses import lensfun_lenses
 

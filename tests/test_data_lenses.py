@@ -6,7 +6,8 @@ import torch
 from data_helpers import opencv_project
 from pydantic import ValidationError
 
-from warp_train.data.config import DataConfig, LensConfig
+from warp_train.data.config import DataConfig
+from warp_train.data.lens_config import LensConfig
 from warp_train.data.lenses import inverse_map, sample_lens
 from warp_train.geometry import build_parametric_grid, jacobian_determinant
 from warp_train.runtime.errors import WarpTrainError

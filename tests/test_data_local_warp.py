@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from warp_train.data.config import DataConfig, LensConfig
+from warp_train.data.config import DataConfig
+from warp_train.data.lens_config import LensConfig
 from warp_train.data.lenses import AnalyticLenses, inverse_map
 from warp_train.data.local_warp import before_the_lens, draw_local_warp, local_grid
 from warp_train.data.samples import SampleKey

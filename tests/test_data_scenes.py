@@ -10,7 +10,7 @@ import torch
 from data_helpers import as_picture, opencv_correct, opencv_maps, shift_between
 
 from warp_train.data import DataConfig, GlobalBatchSampler, SampleKey, build_loader, build_sources
-from warp_train.data.config import LensConfig
+from warp_train.data.lens_config import LensConfig
 from warp_train.data.lenses import AnalyticLenses, inverse_map, sample_lens
 from warp_train.data.samples import bend_pair
 from warp_train.data.sources.scenes import Scenes

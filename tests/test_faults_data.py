@@ -215,7 +215,7 @@ def test_a_list_of_anything_does_not_stop_a_run(tmp_path: Path) -> None:
 
 
 def test_a_stand_in_depends_on_the_index_alone(photos: Path) -> None:
-    from warp_train.data.config import LensConfig
+    from warp_train.data.lens_config import LensConfig
     from warp_train.data.lenses import AnalyticLenses
 
     source = Photos(

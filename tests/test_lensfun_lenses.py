@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from warp_train.data import DataConfig, LensConfig, SampleKey, build_sources
-from warp_train.data.config import LensfunConfig
+from warp_train.data.lens_config import LensfunConfig
 from warp_train.data.lensfun_calibrations import (
     Calibration,
     model_terms,

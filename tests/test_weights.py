@@ -11,7 +11,7 @@ import torch
 import warp_train
 from warp_train import Straightener
 from warp_train.cli import main
-from warp_train.data.config import LensConfig
+from warp_train.data.lens_config import LensConfig
 from warp_train.data.lenses import sample_lens
 from warp_train.data.sources.scenes import draw_pair
 from warp_train.geometry import IDENTITY_PARAMS, build_parametric_grid, end_point_error

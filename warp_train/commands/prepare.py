@@ -89,6 +89,8 @@ def _data_section(recipe: Recipe | Chain) -> tuple[DataConfig, int]:
     config = stages[0].data
     if config.source not in ("photos", "pairs") or config.root is None:
         raise WarpTrainError(f"data.source '{config.source}': only photos and pairs are prepared")
+    if not isinstance(config.root, Path):
+        raise WarpTrainError(f"data.root: {config.root}: prepare reads photos from a disk only")
     if is_cache(config.root):
         raise WarpTrainError(f"data.root: {config.root}: was written by prepare itself")
     for stage in stages:

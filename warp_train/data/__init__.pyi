@@ -1,4 +1,5 @@
-from .config import DataConfig, LensConfig
+from .config import DataConfig
+from .lens_config import LensConfig
 from .lenses import sample_lens
 from .loading import GlobalBatchSampler, batches, build_loader, build_val_loader
 from .samples import Batch, Sample, SampleKey, collate

@@ -14,6 +14,7 @@ from warp_train.photos.decoding import decode, kind_of
 from warp_train.photos.exif import EXIF_HEADER, orientation_of
 from warp_train.photos.formats import PHOTO_SUFFIXES
 from warp_train.photos.pixels import Image, as_image, check_size, predictor_view, turned
+from warp_train.runtime.errors import WarpTrainError
 
 IMAGE_SUFFIXES = PHOTO_SUFFIXES
 """Of the files in a folder that are images: to train on, and to score."""
@@ -57,6 +58,7 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
 
     Raises:
         BadSample: the file is missing, truncated, not an image, implausibly large or under 16 px.
+        WarpTrainError: it lies elsewhere and cannot be read now.
     """
     if path.exists() and not path.is_file():
         raise BadSample(path, "not a regular file")  # reading a pipe could block forever
@@ -65,6 +67,8 @@ def decode_image(path: Path, enough: int | None = None, enough_long: int | None 
             # Pillow warns of large photos, which are allowed, and raises for decompression bombs.
             warnings.simplefilter("ignore")
             return _read(file_bytes(path), (enough, enough_long or enough) if enough else None)
+    except WarpTrainError:  # the photo lies elsewhere, and may be sound
+        raise
     except ValueError as error:
         raise BadSample(path, " ".join(str(error).split())) from error
     except Exception as error:  # decoders raise anything, from struct.error to SyntaxError

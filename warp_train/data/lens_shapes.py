@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from warp_train.data.config import LensConfig
+from warp_train.data.lens_config import LensConfig
 
 Rng = np.random.Generator
 _BARREL = 0.7

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from warp_train.data.config import LensConfig
+from warp_train.data.lens_config import LensConfig
 from warp_train.data.lens_shapes import radial_terms, shapes
 from warp_train.runtime.errors import WarpTrainError
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from warp_train.data.config import LensfunConfig
+from warp_train.data.lens_config import LensfunConfig
 from warp_train.runtime.errors import WarpTrainError
 
 _MODELS = ("PTLENS", "POLY3", "POLY5")

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from warp_train.data.config import LensConfig, LensfunConfig
+from warp_train.data.lens_config import LensConfig, LensfunConfig
 from warp_train.data.lenses import Array, draw_misalignment, usable_lens
 from warp_train.data.lensfun_calibrations import Calibration, read_calibrations, split_calibrations
 from warp_train.runtime.errors import WarpTrainError

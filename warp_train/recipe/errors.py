@@ -64,18 +64,24 @@ def explain(error: ValidationError, document: Document, model: type[BaseModel]) 
         model: the type of the complete document.
     """
     problems = error.errors(include_url=False)
-    paths = [_path(problem) for problem in problems]
+    paths = [_without_branch(_path(problem), model) for problem in problems]
     # A section may be merged from several files, so its error names the recipe without a line.
     is_section = bool(keys_of(_type_at(paths[0], model))) and problems[0]["type"] in _SECTION_ERRORS
     where = document.origin(() if is_section else paths[0]).where
     line = f"{where}: {_problem(problems[0], paths[0], document, model)}"
-    others = ", ".join(_dotted(path) for path in paths[1:])
-    return f"{line} (and {len(problems) - 1} more: {others})" if others else line
+    others = [_dotted(path) for path in dict.fromkeys(paths) if path != paths[0]]
+    return f"{line} (and {len(others)} more: {', '.join(others)})" if others else line
 
 
 def _path(problem: Any) -> KeyPath:
     path: KeyPath = problem["loc"] + problem.get("ctx", {}).get("key", ())
     return path[:-1] if problem["type"] == "missing" and isinstance(path[-1], int) else path
+
+
+def _without_branch(path: KeyPath, model: Any) -> KeyPath:
+    """A key's path without the name that pydantic appends to it for each type it may have."""
+    is_key = bool(keys_of(_type_at(path[:-1], model))) or not isinstance(path[-1], str)
+    return path if is_key else path[:-1]
 
 
 def _problem(problem: Any, path: KeyPath, document: Document, model: type[BaseModel]) -> str:

@@ -1,5 +1,6 @@
 """The base of all recipe sections: frozen, typed and strict; and the differences between two."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from warp_train.runtime.home import with_home
 
+_URL_AS_PATH = re.compile(r"[A-Za-z][\w+.-]+:/")
 MODULE_FUNCTION = r"^[\w.]+:\w+$"
 
 ModuleFunction = Annotated[str, Field(pattern=MODULE_FUNCTION)]
@@ -27,8 +29,12 @@ class Section(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _with_home(cls, value: Any) -> Any:
-        return Path(with_home(str(value))) if isinstance(value, Path) else value
+    def _path_on_a_disk(cls, value: Any) -> Any:
+        if not isinstance(value, Path):
+            return value
+        if _URL_AS_PATH.match(str(value)):  # a path has lost the second slash
+            raise ValueError(f"{value} is a URL (must be a path on a disk of this machine)")
+        return Path(with_home(str(value)))
 
 
 def config_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

@@ -27,6 +27,11 @@ class Remote:
         return Remote(f"{self.url.rstrip('/')}/{name}", self.files, f"{self.path}/{name}")
 
 
+def reason(error: Exception) -> str:
+    """The first line of an error's message: file systems raise errors of many kinds."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def is_url(text: str) -> bool:
     """Whether a text is a URL rather than a path: it begins with `scheme://`."""
     return _URL.match(text) is not None

@@ -26,6 +26,8 @@ _SPENT = ("init_from", "model.pretrained")
 _PLACE = ("run_name", "output_dir")
 _OF_VALIDATION = ("data.", "model.", "warp.", "validate.best_", "validate.max_samples")
 _OF_TRAINING_ALONE = (
+    "data.cache_dir",
+    "data.cache_gb",
     "data.workers",
     "data.train_samples",
     "data.flip",

@@ -46,12 +46,18 @@ def read_cache(root: Path) -> Cache:
     """Reads `cache.json`. Raises WarpTrainError if it is missing or invalid."""
     path = root / CACHE_FILE
     try:
-        return Cache.model_validate_json(path.read_bytes())
+        return parse_cache(path.read_bytes(), str(path))
     except OSError as error:
         raise WarpTrainError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_cache(content: bytes, where: str) -> Cache:
+    """The contents of `cache.json`; WarpTrainError, which names `where`, if they are invalid."""
+    try:
+        return Cache.model_validate_json(content)
     except ValidationError as error:
         raise WarpTrainError(
-            f"{path}: is not a valid file of warp-train prepare: {error.errors()[0]['msg']}"
+            f"{where}: is not a valid file of warp-train prepare: {error.errors()[0]['msg']}"
         ) from error
 
 

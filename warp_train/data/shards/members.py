@@ -5,6 +5,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from warp_train.data.shards.elsewhere import shards_elsewhere
+
 SHARD_SUFFIX = ".tar"
 INDEX_SUFFIX = ".jsonl"
 
@@ -12,12 +14,16 @@ INDEX_SUFFIX = ".jsonl"
 def read_member(path: Path) -> bytes | None:
     """The bytes of a photo in a shard; None if the path is not inside a shard.
 
-    Raises OSError, ValueError or KeyError if the shard or its index is damaged.
+    Raises OSError, ValueError or KeyError if the shard or its index is damaged, and WarpTrainError
+    if the shard lies elsewhere and cannot be read now.
     """
     shard = container_of(path)
     if shard == path:
         return None
     start, length = _spans(shard)[path.name]
+    elsewhere = shards_elsewhere(shard.parent)
+    if elsewhere is not None:
+        return elsewhere.read(shard.name, path.name, start, length)
     handle = os.open(shard, os.O_RDONLY)
     try:
         content = os.pread(handle, length, start)

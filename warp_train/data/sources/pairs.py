@@ -30,6 +30,7 @@ from warp_train.data.photometric import relook
 from warp_train.data.profiles import NO_PROFILE, profiled_grid
 from warp_train.data.samples import Sample, SampleKey, make_sample
 from warp_train.data.shards.layout import is_cache
+from warp_train.data.shards.mirror import local_root
 from warp_train.data.shards.reading import cached_pairs
 from warp_train.data.sources.files import FileSource, at_most, check_disjoint, split_items
 from warp_train.data.sources.manifest import PairItem, find_pairs
@@ -47,7 +48,7 @@ def open_source(config: DataConfig, seed: int) -> tuple["Pairs", "Pairs"]:
         WarpTrainError: a folder is missing or empty, a manifest lacks a column or a file, a group
             is in both training and validation, or a line of `data.warps` is wrong.
     """
-    root = config.files_root
+    root = local_root(config)
     train, val = cached_pairs(root, config) if is_cache(root) else _found_pairs(config, root)
     return (
         Pairs(train, config, seed=seed, split="train"),

@@ -18,6 +18,7 @@ from warp_train.data.local_warp import before_the_lens, draw_local_warp, local_g
 from warp_train.data.photometric import relook
 from warp_train.data.samples import Sample, SampleKey, bend_pair, make_sample, reach_of
 from warp_train.data.shards.layout import is_cache
+from warp_train.data.shards.mirror import local_root
 from warp_train.data.shards.reading import cached_photos
 from warp_train.data.sources.files import (
     FileSource,
@@ -57,7 +58,7 @@ def open_source(config: DataConfig, seed: int) -> tuple["Photos", "Photos"]:
     Raises:
         WarpTrainError: a folder is missing or empty, or a group is in both training and validation.
     """
-    root = config.files_root
+    root = local_root(config)
     if is_cache(root):
         train, val = cached_photos(root, config)
     elif config.val_root is None:
