@@ -23,11 +23,10 @@ from warp_train.training.evaluation import (
     network_measure,
 )
 from warp_train.training.run import Run
-from warp_train.training.run_folder import SUMMARY_FILE
+from warp_train.training.run_folder import PICTURE_FILE, SUMMARY_FILE
 from warp_train.training.step import forward_step, to_device
 from warp_train.weights import model_folder
 
-PICTURE_FILE = "before_after.png"
 PICTURE_ROWS = 3
 CONTROLS = ("identity", "fixed_warp")
 _HEADER: Cells = ("", "epe_px", "vs identity", "vs fixed warp", "loss/total", "folds %")

@@ -34,13 +34,14 @@ from warp_train.training.checkpoints.saving import (
     restore_checkpoint,
     save_checkpoint,
 )
-from warp_train.training.checkpoints.state import BestMetric, LossSums, RunPosition
+from warp_train.training.checkpoints.state import BestMetric, RunPosition
 from warp_train.training.disk import Disk
 from warp_train.training.feeding import Data, Feed, build_feed
 from warp_train.training.fixed_warp import fixed_warp
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
+from warp_train.training.remote.pusher import Pusher
 from warp_train.training.run_folder import BAD_SAMPLES_FILE
 from warp_train.training.trackers import new_run_id
 from warp_train.training.warp_backends import get_backend
@@ -78,6 +79,7 @@ class Run:
     starts from scratch."""
     lock: Lock | None = None
     """The lock of `run_dir`; only the main process of a run that is recorded has it."""
+    pusher: Pusher = field(default_factory=Pusher)
     step: int = 0
     resumed_at: int = 0
     """`step` when this process began."""
@@ -254,6 +256,8 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
             run.run_dir,
             f"{run.run_dir}: its checkpoints have vanished; step {run.step} is saved again",
         )
+    if run.has_stepped or ends_here:  # a run that ends before its first step leaves nothing behind
+        run.pusher.note(run.run_dir, run.recipe.checkpoint.push_to)
     return True
 
 
@@ -277,7 +281,7 @@ def _write_checkpoint(run: Run, links: list[str]) -> None:
             stale_validations=run.stale_validations,
             world_size=run.accelerator.num_processes,
             global_batch=run.feed.global_batch,
-            unlogged=_unlogged(run),
+            unlogged=run.meter.unlogged(run.accelerator),
             wandb_run_id=run.wandb_run_id,
             recipe=run.recipe.model_dump(mode="json", by_alias=True),
         ),
@@ -285,15 +289,6 @@ def _write_checkpoint(run: Run, links: list[str]) -> None:
         links=links,  # type: ignore[arg-type]
         keep_last=run.recipe.checkpoint.keep_last,
     )
-
-
-def _unlogged(run: Run) -> LossSums:
-    """Collective: call on every rank."""
-    sums = run.meter.sums
-    if not sums:
-        return LossSums(steps=0, sums={})
-    means = run.accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
-    return LossSums(steps=run.meter.steps, sums=dict(zip(sums, means.tolist(), strict=True)))
 
 
 def _on_gpu(accelerator: Accelerator) -> bool:
