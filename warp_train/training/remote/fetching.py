@@ -92,7 +92,7 @@ def _is_here(run: Remote, run_dir: Path, step: int, identity: str | None) -> boo
             f"{run_dir} holds another run than {run.url}: set another output_dir, or rename one"
         )
     if state.step >= step:
-        tell(f"{run_dir} is at step {state.step}, {run.url} at step {step}: nothing is fetched")
+        tell(f"{run_dir} is at step {state.step}, {run.url} at {step}: nothing is fetched")
     return state.step >= step
 
 

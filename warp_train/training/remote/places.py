@@ -47,7 +47,7 @@ def read(place: Remote) -> bytes | None:
     """The contents of a file; None where there is none. Errors of the place as they are."""
     try:
         content: bytes = place.files.cat_file(place.path)
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     return content
 

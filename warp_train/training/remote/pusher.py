@@ -117,6 +117,8 @@ class Pusher:
                 self._changed.wait(0.05)
             self._given_up = True
             left = self._outstanding()
+            if waiting and not left:
+                tell(f"copied to {waiting[-1].target.url}")
             self._changed.notify_all()
         for job in left:
             why = f" ({self._reason})" if self._failures else ""
@@ -160,12 +162,11 @@ class Pusher:
 
     def _succeeded(self, job: Job) -> None:
         job.snapshot.discard()
-        with self._changed:
-            self._active = None
-            failures, self._failures = self._failures, 0
-            self._changed.notify_all()
-        if failures:
+        if self._failures:
             log.warning("%s: %s works again", KEY, job.target.url)
+        with self._changed:
+            self._active, self._failures = None, 0
+            self._changed.notify_all()
 
     def _failed(self, job: Job, error: Exception) -> None:
         with self._changed:
