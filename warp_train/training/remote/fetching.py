@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,7 @@ from warp_train.runtime.atomic_files import INCOMING, write_atomically
 from warp_train.runtime.console import tell
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.links import place_link
-from warp_train.runtime.lock_files import InUseError
-from warp_train.runtime.locks import Lock, held, lock_file, lock_folder
+from warp_train.runtime.locks import held, lock_file, lock_folder
 from warp_train.runtime.urls import Remote
 from warp_train.training.checkpoints.folder import (
     is_complete,
@@ -30,18 +28,17 @@ from warp_train.training.run_folder import BAD_SAMPLES_FILE, METRICS_FILE, RECIP
 _TEXTS = (METRICS_FILE, BAD_SAMPLES_FILE, RECIPE_FILE)
 _ORDER = ("best", "last", "interrupted")
 """As they are copied there: the newest state says which one is the best."""
-_PAUSE_S = 0.5
 
 
 def fetch_run(run: Remote, run_dir: Path) -> None:
     """Brings a run to `run_dir`, unless that holds the same run at the same step or a later one.
 
-    A process that dies meanwhile leaves what was there before. Where several machines share a disk,
-    one of them fetches and the others wait.
+    A process that dies meanwhile leaves what was there before. Errors of either side are raised as
+    they are.
 
     Raises:
-        WarpTrainError: another run is in `run_dir`, or the run elsewhere is damaged.
-        OSError: from either side.
+        WarpTrainError: another run is in `run_dir`, another process works or fetches there, or the
+            run elsewhere is damaged.
     """
     with _alone(run_dir):
         there = newest_state(run)
@@ -145,19 +142,12 @@ def _move_file(file: Path, target: Path) -> None:
 
 @contextmanager
 def _alone(run_dir: Path) -> Iterator[None]:
-    """Waits until no other process fetches to `run_dir`. WarpTrainError if that cannot be made."""
+    """No other process fetches to `run_dir` meanwhile. WarpTrainError if one does already, or the
+    folder around cannot be made."""
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
-        with held(_waited_for(run_dir)):
-            yield
+        lock = lock_file(run_dir)
     except OSError as error:
         raise WarpTrainError(refusal(run_dir, error)) from error
-
-
-def _waited_for(run_dir: Path) -> Lock:
-    while True:
-        try:
-            return lock_file(run_dir)
-        except InUseError as error:
-            tell(str(error))
-            time.sleep(_PAUSE_S)
+    with held(lock):
+        yield

@@ -120,7 +120,7 @@ class Pusher:
             if waiting and not left:
                 tell(f"copied to {waiting[-1].target.url}")
             self._changed.notify_all()
-        for job in left:
+        for job in {job.snapshot.run_dir: job for job in left}.values():  # the newest of each run
             why = f" ({self._reason})" if self._failures else ""
             log.warning(
                 "%s: %s is not completely copied to %s%s; it is complete on this disk: resume the "

@@ -6,7 +6,6 @@ from warp_train.models.pretrained import MODEL_FILE
 from warp_train.recipe import Chain, Recipe
 from warp_train.runtime.console import rank, tell
 from warp_train.runtime.errors import WarpTrainError
-from warp_train.runtime.ranks import ranks
 from warp_train.runtime.urls import Remote, is_url
 from warp_train.training.checkpoints.folder import newest_checkpoint
 from warp_train.training.checkpoints.links import LINKS
@@ -27,21 +26,20 @@ def fetched(recipe: Recipe | Chain, resume_from: str) -> str | None:
 
     The URL is that of a run, of one of its checkpoints, or of a place where runs of this name lie,
     such as the recipe's `checkpoint.push_to`: the latest of them then. If none lies at the recipe's
-    own place yet, the run begins. One process of each machine fetches, before any process group
-    exists; None on all ranks but 0, which learn from it where the run goes on.
+    own place yet, the run begins. Rank 0 fetches, before any process group exists; None on all
+    others, which learn from it where the run goes on.
 
     Raises:
         WarpTrainError: there is no such run, it is damaged, or the place cannot be read.
     """
-    if ranks().local_rank != 0:
+    if rank() != 0:
         return None
     try:
-        found = _fetch(recipe, open_place(resume_from), resume_from)
+        return _fetch(recipe, open_place(resume_from), resume_from)
     except WarpTrainError:
         raise
     except Exception as error:  # a file system may raise anything
         raise WarpTrainError(f"{resume_from}: cannot be fetched ({reason(error)})") from error
-    return found if rank() == 0 else None
 
 
 def _push_to(recipe: Recipe | Chain) -> set[str | None]:
@@ -58,8 +56,7 @@ def _fetch(recipe: Recipe | Chain, place: Remote, text: str) -> str:
         raise WarpTrainError(
             f"{text}: neither a run nor a checkpoint, and no run named {recipe.run_name} lies there"
         )
-    if rank() == 0:
-        tell(f"{text}: no run named {recipe.run_name} lies there yet")
+    tell(f"{text}: no run named {recipe.run_name} lies there yet")
     return "auto"
 
 
