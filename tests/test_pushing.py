@@ -135,8 +135,8 @@ def test_an_outage_is_one_warning_and_is_survived(
     saved.save(2)
     saved.pusher.finish(never)
     assert (named(saved.there, "best"), named(saved.there, "last")) == (1, 2)
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == [
         f"{KEY}: {saved.place}/run cannot be written now (the network is down); training "
         "continues, and the copy is repeated",
         f"{KEY}: {saved.place}/run works again",
@@ -284,6 +284,7 @@ def test_the_hub_gets_each_state_as_one_commit_and_gives_it_back(
         ("name", "name is not allowed"),
         ("nothing://runs", "nothing://runs: nothing:// cannot be opened (Protocol not known"),
         ("absent://runs", "absent://runs: Please install absent"),
+        ("file://{}/here", "/here: the runs themselves lie there: push elsewhere"),
         ("odd:///{}/there/runs", "cannot be written to (the network is down)"),
     ],
 )

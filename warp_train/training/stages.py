@@ -115,7 +115,7 @@ def _open_pusher(recipe: Recipe | Chain, stages: tuple[Recipe, ...], options: Ru
                 "run, or resume it"
             )
         return Pusher()
-    return Pusher(open_targets(texts) if rank() == 0 else {})
+    return Pusher(open_targets(texts, recipe.output_dir) if rank() == 0 else {})
 
 
 def _lost_touch(error: RuntimeError) -> bool:

@@ -27,7 +27,7 @@ from warp_train.training.run_folder import BAD_SAMPLES_FILE, METRICS_FILE, RECIP
 
 _TEXTS = (METRICS_FILE, BAD_SAMPLES_FILE, RECIPE_FILE)
 _ORDER = ("best", "last", "interrupted")
-"""As they are copied there: the newest state says which one is the best."""
+"""As they are copied there: the newest state names the best one."""
 
 
 def fetch_run(run: Remote, run_dir: Path) -> None:

@@ -9,11 +9,19 @@ import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.urls import Remote, is_url, open_url
 from warp_train.training.checkpoints.links import LINKS
-from warp_train.training.remote.writers import Changes, has_folders, is_hub, make_hub, write
+from warp_train.training.remote.writers import (
+    Changes,
+    has_folders,
+    is_hub,
+    is_local,
+    make_hub,
+    write,
+)
 
 KEY = "checkpoint.push_to"
 _POINTER = re.compile(r"(?:\.\./[\w.+-]+/)?checkpoints/step-\d{9,18}")
@@ -64,18 +72,21 @@ def reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def open_targets(texts: Iterable[str | None]) -> dict[str, Remote]:
+def open_targets(texts: Iterable[str | None], output_dir: Path) -> dict[str, Remote]:
     """The places of a recipe's `checkpoint.push_to`, which are tried out: a small file is written
     and removed. Call it before anything is set up, on one process.
 
     Raises:
-        WarpTrainError: a place cannot be written to; one line names the key and the reason.
+        WarpTrainError: a place cannot be written to, or is `output_dir` itself; one line names the
+            key and the reason.
     """
     opened: dict[str, Remote] = {}
     for text in dict.fromkeys(text for text in texts if text):
         try:
-            opened[text] = open_place(text)
-            _try_out(opened[text])
+            place = opened[text] = open_place(text)
+            if is_local(place) and Path(place.path).resolve() == output_dir.resolve():
+                raise WarpTrainError(f"{text}: the runs themselves lie there: push elsewhere")
+            _try_out(place)
         except WarpTrainError as error:
             raise WarpTrainError(f"{KEY}: {error}") from error
         except Exception as error:  # a file system may raise anything

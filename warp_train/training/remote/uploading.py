@@ -36,7 +36,7 @@ def _changes(snapshot: Snapshot, run: Remote) -> Changes:
         puts |= {f"checkpoints/{name}/{file.name}": file for file in files}
         others = names(checkpoints / name) - {file.name for file in files} if name in there else ()
         removes += [f"checkpoints/{name}/{other}" for other in sorted(others)]
-    # `best` before `last`: a resumed run believes its newest state about which one is the best.
+    # `best` before `last`: a resumed run takes from its newest state which one is the best.
     puts |= {link: f"{target}\n".encode() for link, target in snapshot.links.items()}
     gone = names(run) & {*LINKS} - snapshot.links.keys()
     return Changes({**puts, **snapshot.ending}, [*sorted(gone), *removes])

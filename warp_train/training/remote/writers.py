@@ -39,6 +39,11 @@ def is_hub(place: Remote) -> bool:
     return _HUB in _schemes(place)
 
 
+def is_local(place: Remote) -> bool:
+    """Whether the place is a folder on a disk of this machine."""
+    return "file" in _schemes(place)
+
+
 def write(place: Remote, changes: Changes, sent: dict[str, Stamp] | None = None) -> None:
     """Applies changes below a folder elsewhere. Errors of the file system are raised as they are.
 
