@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.utils import disable_progress_bars, logging
 
 from warp_train.runtime.atomic_files import INCOMING
 from warp_train.runtime.urls import Remote
@@ -92,7 +93,12 @@ def _schemes(place: Remote) -> frozenset[str]:
 
 def make_hub(place: Remote) -> None:
     """Makes the repository of a place if there is none, private, and makes sure that this user may
-    write to it: a branch is made and removed, which leaves no commit behind."""
+    write to it: a branch is made and removed, which leaves no commit behind.
+
+    The hub's own bars and warnings are turned off: they would break the progress of training.
+    """
+    disable_progress_bars()
+    logging.set_verbosity_error()
     kind, repository, _ = _repository(place)
     api, branch = HfApi(), "warp-train-probe"
     api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
