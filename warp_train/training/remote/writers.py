@@ -1,11 +1,12 @@
 """How changes to a run elsewhere are written: file by file in a fixed order, or as one commit."""
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.utils import disable_progress_bars, logging
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from warp_train.runtime.atomic_files import INCOMING
 from warp_train.runtime.urls import Remote
@@ -98,7 +99,7 @@ def make_hub(place: Remote) -> None:
     The hub's own bars and warnings are turned off: they would break the progress of training.
     """
     disable_progress_bars()
-    logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     kind, repository, _ = _repository(place)
     api, branch = HfApi(), "warp-train-probe"
     api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
