@@ -1,5 +1,6 @@
 """Runs that are copied elsewhere go on from there, on a machine that has nothing of them."""
 
+import json
 import os
 import shutil
 import signal
@@ -140,6 +141,13 @@ def test_a_chain_goes_on_elsewhere_in_the_stage_where_it_was_killed(
         assert named(there / name, "best") == int((ours / "best").resolve().name[5:])
     assert train(str(chain), tmp_path / "three", *more, "--resume-from", f"{url}/small") == 0
     assert f"{second}: already finished, skipped" in capsys.readouterr().err
+    # Another chain of the same name does not replace the one that lies there.
+    shutil.copytree(tmp_path / "three", tmp_path / "four", symlinks=True)
+    for state in (tmp_path / "four" / first).rglob("trainer_state.json"):
+        content = json.loads(state.read_text())
+        state.write_text(json.dumps({**content, "wandb_run_id": "other"}))
+    assert train(str(chain), tmp_path / "four", *more, "--resume-from", "auto") == 1
+    assert f"{url}/{first} holds another run than" in one_line_error(capsys)
 
 
 @pytest.fixture(scope="module")

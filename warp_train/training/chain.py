@@ -22,7 +22,7 @@ from warp_train.training.disk import refusal
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.placing import locked, require_unlocked
-from warp_train.training.remote.ownership import run_elsewhere
+from warp_train.training.remote.ownership import require_ours, run_elsewhere
 from warp_train.training.remote.pusher import Pusher
 from warp_train.training.run_folder import (
     PICTURE_FILE,
@@ -170,10 +170,12 @@ def _choose_place(chain: Chain, resume_from: str | None) -> ChainPlace:
 
 
 def _require_unlocked_stages(chain: Chain, name: str) -> None:
-    """Raises WarpTrainError if another launch works in the folder of a stage."""
+    """Raises WarpTrainError if another launch works in the folder of a stage, or if the copy of a
+    stage elsewhere is not of this run."""
     for stage in _named(chain, name):
         if stage.run_dir.exists():
             require_unlocked(stage.run_dir)
+            require_ours(stage.checkpoint.push_to, stage.run_dir)
 
 
 def _begun(chain: Chain) -> list[Path]:

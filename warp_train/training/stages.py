@@ -130,6 +130,7 @@ def _preflight(recipe: Recipe, options: RunOptions) -> Data:
     tracker_names(recipe.tracking)
     # A run that is resumed no longer needs what it started from.
     start = options.resume_from or recipe.init_from
-    if start is not None and start != "auto" and not is_elsewhere(recipe, start):
+    elsewhere = is_elsewhere(recipe, options.resume_from)
+    if start is not None and start != "auto" and not elsewhere:
         find_checkpoint(model_folder(start), prefer="best")
     return open_data(recipe)
