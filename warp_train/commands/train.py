@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from warp_train import training
-from warp_train.recipe import load_recipe, recipe_warnings
+from warp_train.recipe import Chain, load_recipe, recipe_warnings
 from warp_train.runtime.console import rank, say
 
 _INTERRUPTED = (130, 143)
@@ -25,5 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     stages = training.stages  # imports torch, which errors in the recipe need not wait for
     code = stages.run(recipe, stages.RunOptions(arguments.resume_from, arguments.validate_only))
     if rank() == 0 and code in _INTERRUPTED and not arguments.validate_only:
-        say("to continue this run, repeat the command with --resume-from auto")
+        stage = recipe.stages[-1] if isinstance(recipe, Chain) else recipe
+        place = stage.checkpoint.push_to or "auto"
+        say(f"to continue this run, repeat the command with --resume-from {place}")
     return code

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from warp_train.recipe.loading import Document
+from warp_train.recipe.sections import PLACE
 from warp_train.recipe.yaml_io import KeyPath
 from warp_train.runtime.section import MODULE_FUNCTION
 
@@ -41,6 +42,7 @@ _MUST = {
 _SECTION_ERRORS = ("value_error", "recipe_key")
 _PATTERNS = {
     MODULE_FUNCTION: "`module:function`",
+    PLACE: "a URL such as s3://bucket/runs, or a hub id such as user/name",
     RUN_NAME: "letters, digits and . _ + - only, since it names a folder",
 }
 

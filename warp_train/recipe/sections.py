@@ -14,6 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
+PLACE = r"^([A-Za-z][\w+.-]*://.*[^/].*|\w[\w.-]*/\w[\w.-]*)$"
 
 
 class OptimConfig(Section):
@@ -127,6 +128,11 @@ class CheckpointConfig(Section):
     keep_last: Count = 3
     """Number of newest checkpoints to keep, >= 1. `best`, `last`, `interrupted` and checkpoints
     that other runs have started from are always kept."""
+    push_to: Annotated[str, Field(pattern=PLACE)] | None = None
+    """Where to copy `best` and `last` while training continues: a URL such as `s3://bucket/runs`,
+    `gs://`, `hf://` or `file://`, or a hub id `user/name`. The run lies there under the name of its
+    folder, and resumes from there on another machine. A copy that fails is repeated. null:
+    nowhere."""
 
 
 class GuardrailsConfig(Section):

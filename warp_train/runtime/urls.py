@@ -26,6 +26,17 @@ class Remote:
         """The file or folder `name` below this one."""
         return Remote(f"{self.url.rstrip('/')}/{name}", self.files, f"{self.path}/{name}")
 
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Remote":
+        """The folder that this file or folder lies in."""
+        url = self.url.rstrip("/").rpartition("/")[0]
+        return Remote(url, self.files, self.path.rpartition("/")[0])
+
 
 def reason(error: Exception) -> str:
     """The first line of an error's message: file systems raise errors of many kinds."""

@@ -23,9 +23,11 @@ from warp_train.training.disk import refusal
 from warp_train.training.feeding import Data
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.placing import locked, require_unlocked
-from warp_train.training.report import PICTURE_FILE
+from warp_train.training.remote.ownership import require_ours, run_elsewhere
+from warp_train.training.remote.pusher import Pusher
 from warp_train.training.resuming import as_ended, differences, may_be_longer
 from warp_train.training.run_folder import (
+    PICTURE_FILE,
     RECIPE_FILE,
     SUMMARY_FILE,
     clear_run_folder,
@@ -52,6 +54,7 @@ def run_chain(
     resume_from: str | None,
     interrupts: Interrupts,
     wandb_run_id: str | None,
+    pusher: Pusher,
 ) -> int:
     """Trains the stages in order. Finished ones are skipped, unless the recipe prolongs them; begun
     ones are resumed.
@@ -71,6 +74,8 @@ def run_chain(
         accelerator = build_accelerator(chain.stages[0].train)
         name: str = broadcast_object_list([place.name if place else None], from_process=0)[0]
         chain_dir, init_from = chain.output_dir / name, chain.stages[0].init_from
+        push_to = chain.stages[0].checkpoint.push_to
+        pusher.note_later(chain_dir, push_to)
         run_ids = [*(None for _ in data[1:]), wandb_run_id]
         trained_further: Path | None = None
         for stage, stage_data, run_id in zip(_named(chain, name), data, run_ids, strict=True):
@@ -80,14 +85,16 @@ def run_chain(
             if accelerator.is_main_process:
                 _tell_about(recipe, trained_further)
             if _ended(recipe):
+                pusher.note(recipe.run_dir, push_to)
                 continue
-            code = run_stage(recipe, stage_data, "auto", interrupts, run_id)
+            code = run_stage(recipe, stage_data, "auto", interrupts, run_id, pusher)
             if code:
                 return code
             if before is not None and before != newest_checkpoint(recipe.run_dir):
                 trained_further = recipe.run_dir
         if accelerator.is_main_process:
             _close_chain(chain_dir, Path(str(init_from)))
+            pusher.note(chain_dir, push_to)
         return 0
 
 
@@ -199,10 +206,12 @@ def _choose_place(chain: Chain, resume_from: str | None) -> ChainPlace:
 
 
 def _require_unlocked_stages(chain: Chain, name: str) -> None:
-    """Raises WarpTrainError if another launch works in the folder of a stage."""
+    """Raises WarpTrainError if another launch works in the folder of a stage, or if the copy of a
+    stage elsewhere is not of this run."""
     for stage in _named(chain, name):
         if stage.run_dir.exists():
             require_unlocked(stage.run_dir)
+            require_ours(stage.checkpoint.push_to, stage.run_dir)
 
 
 def _begun(chain: Chain) -> list[Path]:
@@ -245,7 +254,12 @@ def _close_chain(chain_dir: Path, last: Path) -> None:
 
 def _is_taken(chain: Chain, name: str) -> bool:
     """Whether the chain or one of its stages would get the name of an existing folder."""
-    return (chain.output_dir / name).exists() or _any_exists(_named(chain, name))
+    stages = _named(chain, name)
+    return (
+        (chain.output_dir / name).exists()
+        or _any_exists(stages)
+        or any(run_elsewhere(stage.checkpoint.push_to, stage.run_name) for stage in stages)
+    )
 
 
 def _any_exists(stages: list[Recipe]) -> bool:

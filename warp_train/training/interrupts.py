@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -28,6 +30,7 @@ class Interrupts:
         """The signal that this process received itself or learned of from another rank."""
         self._received_at = 0.0
         self._agreed: int | None = None
+        self._waiting = self._ended_wait = False
         self._before: dict[int, Any] = {}
         self._group: Any = None
 
@@ -54,11 +57,24 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         number = signal.SIGTERM if number == signal.SIGUSR1 else number
-        if self.received is None:
+        echo = self.received is not None and time.monotonic() - self._received_at <= _ECHO_SECONDS
+        if self.received is None or (self._waiting and not echo):
+            self._ended_wait = self._waiting
             self._receive(number)
-        elif time.monotonic() - self._received_at > _ECHO_SECONDS:
+        elif not echo:
             release_all()
             os._exit(128 + number)
+
+    @contextmanager
+    def waiting(self) -> Iterator[Callable[[], bool]]:
+        """While the context is active, a signal ends a wait instead of the process.
+
+        Yields:
+            Whether such a signal has arrived. Not collective.
+        """
+        self._waiting = True
+        yield lambda: self._ended_wait
+        self._waiting = False
 
     def _receive(self, number: int) -> None:
         # The time first: a signal between these two lines must not count as a second one.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from warp_train.training.checkpoints.state import LossSums
@@ -42,3 +43,11 @@ class Meter:
         """Restores the sums of a checkpoint: the next line equals that of an uninterrupted run."""
         self.steps = saved.steps
         self.sums = {name: torch.tensor(value, device=device) for name, value in saved.sums.items()}
+
+    def unlogged(self, accelerator: Accelerator) -> LossSums:
+        """The sums as a checkpoint holds them. Collective: call on every rank."""
+        if not self.sums:
+            return LossSums(steps=0, sums={})
+        means = accelerator.reduce(torch.stack(list(self.sums.values())), reduction="mean")
+        sums = dict(zip(self.sums, means.tolist(), strict=True))
+        return LossSums(steps=self.steps, sums=sums)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
@@ -17,12 +18,14 @@ from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.journal import drop_cut_line
 from warp_train.runtime.locks import Lock, held, lock_folder, require_free
 from warp_train.training.checkpoints.folder import (
+    STAGING,
     clean_interrupted_writes,
     find_checkpoint,
     newest_checkpoint,
 )
 from warp_train.training.checkpoints.links import run_of
 from warp_train.training.disk import refusal
+from warp_train.training.remote.ownership import require_not_elsewhere, require_ours, run_elsewhere
 from warp_train.training.run_folder import (
     BAD_SAMPLES_FILE,
     METRICS_FILE,
@@ -123,12 +126,16 @@ def choose_place(recipe: Recipe, resume_from: str | None) -> Place:
         checkpoint = find_checkpoint(Path(resume_from), prefer="last")
         run_dir = run_of(checkpoint)
         if checkpoint == newest_checkpoint(run_dir):
-            return _earlier(run_dir, checkpoint)
+            return _earlier(recipe, run_dir, checkpoint)
         return _branch(recipe, checkpoint)
     earlier = find_run_folder(recipe.output_dir, recipe.run_name)
     if resume_from == "auto" and earlier is not None:
-        return _earlier(earlier, None)
-    run_dir, lock, notice = claim_run_folder(recipe.output_dir, recipe.run_name)
+        return _earlier(recipe, earlier, None)
+    if resume_from == "auto":
+        require_not_elsewhere(recipe.checkpoint.push_to, recipe.run_dir)
+    run_dir, lock, notice = claim_run_folder(
+        recipe.output_dir, recipe.run_name, partial(run_elsewhere, recipe.checkpoint.push_to)
+    )
     if notice:
         log.warning(notice)
     return Place(run_dir, None, lock, is_new=True, recipe_before=None)
@@ -150,14 +157,17 @@ def require_unlocked(folder: Path) -> None:
         raise WarpTrainError(refusal(folder, error)) from error
 
 
-def _earlier(run_dir: Path, checkpoint: Path | None) -> Place:
+def _earlier(recipe: Recipe, run_dir: Path, checkpoint: Path | None) -> Place:
     """The place of a run that goes on, from `checkpoint` or from its newest one."""
+    if (run_dir / STAGING).is_dir():
+        require_unlocked(run_dir / STAGING)
+    require_ours(recipe.checkpoint.push_to, run_dir)
     lock = locked(run_dir)
     try:
         clean_interrupted_writes(run_dir)
         drop_cut_line(run_dir / BAD_SAMPLES_FILE)
-        recipe = run_dir / RECIPE_FILE
-        before = recipe.read_bytes() if recipe.exists() else None
+        file = run_dir / RECIPE_FILE
+        before = file.read_bytes() if file.exists() else None
     except OSError as error:
         lock.release()
         raise WarpTrainError(refusal(run_dir, error)) from error
@@ -167,7 +177,9 @@ def _earlier(run_dir: Path, checkpoint: Path | None) -> Place:
 
 def _branch(recipe: Recipe, checkpoint: Path) -> Place:
     """A new run folder, for a checkpoint whose own run continued after it."""
-    run_dir, lock, _ = claim_run_folder(recipe.output_dir, recipe.run_name)
+    run_dir, lock, _ = claim_run_folder(
+        recipe.output_dir, recipe.run_name, partial(run_elsewhere, recipe.checkpoint.push_to)
+    )
     log.warning(
         "%s is not the newest checkpoint of its run: training continues in %s", checkpoint, run_dir
     )

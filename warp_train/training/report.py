@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from pydantic import JsonValue
 
 from warp_train.geometry import IDENTITY_PARAMS
 from warp_train.models import HybridModel, from_pretrained
@@ -23,11 +24,10 @@ from warp_train.training.evaluation import (
     network_measure,
 )
 from warp_train.training.run import Run
-from warp_train.training.run_folder import SUMMARY_FILE
+from warp_train.training.run_folder import PICTURE_FILE, SUMMARY_FILE
 from warp_train.training.step import forward_step, to_device
 from warp_train.weights import model_folder
 
-PICTURE_FILE = "before_after.png"
 PICTURE_ROWS = 3
 CONTROLS = ("identity", "fixed_warp")
 _HEADER: Cells = ("", "epe_px", "vs identity", "vs fixed warp", "loss/total", "folds %")
@@ -48,11 +48,19 @@ def lineage(checkpoint: Path) -> dict[str, Path]:
             break
         state = read_trainer_state(checkpoint)
         found.setdefault(state.stage, checkpoint)
-        start = state.recipe.get("init_from")
-        if not isinstance(start, str) or not is_there(model_folder(start)):
+        start = _start(state.recipe.get("init_from"), run_of(checkpoint))
+        if start is None:
             break
-        checkpoint = find_start(model_folder(start), run_of(checkpoint))
+        checkpoint = find_start(start, run_of(checkpoint))
     return dict(reversed(found.items()))
+
+
+def _start(init_from: JsonValue, run_dir: Path) -> Path | None:
+    """The folder that a run started from, also where both were moved together to another place."""
+    if not isinstance(init_from, str):
+        return None
+    folder = model_folder(init_from)
+    return next(filter(is_there, (folder, run_dir.parent / folder.name)), None)
 
 
 def measure_stages(run: Run, checkpoints: Mapping[str, Path], go_on: Round) -> Table | None:

@@ -32,6 +32,7 @@ from warp_train.training.fixed_warp import fixed_warp
 from warp_train.training.meter import Meter
 from warp_train.training.optim import Ema, build_optimizer, build_scheduler
 from warp_train.training.protocols import WarpBackend
+from warp_train.training.remote.pusher import Pusher
 from warp_train.training.resuming import measured_now
 from warp_train.training.run_folder import BAD_SAMPLES_FILE
 from warp_train.training.trackers import new_run_id
@@ -72,6 +73,7 @@ class Run:
     starts from scratch."""
     lock: Lock | None = None
     """The lock of `run_dir`; only the main process of a run that is recorded has it."""
+    pusher: Pusher = field(default_factory=Pusher)
     step: int = 0
     resumed_at: int = 0
     """`step` when this process began."""

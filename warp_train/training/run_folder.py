@@ -3,7 +3,7 @@
 import itertools
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,17 @@ METRICS_FILE = "metrics.jsonl"
 RECIPE_FILE = "recipe.yaml"
 SUMMARY_FILE = "summary.json"
 """Its existence marks a stage as finished."""
+PICTURE_FILE = "before_after.png"
 BAD_SAMPLES_FILE = "bad_samples.jsonl"
 
 
-def claim_run_folder(output_dir: Path, run_name: str) -> tuple[Path, Lock, str | None]:
+def claim_run_folder(
+    output_dir: Path, run_name: str, taken: Callable[[str], str | None] = lambda name: None
+) -> tuple[Path, Lock, str | None]:
     """Makes and locks the folder of a new run. Main process only.
+
+    Args:
+        taken: the place where a run elsewhere has a name; None where none has it.
 
     Returns:
         `output_dir/run_name`, or the first free of `<run_name>-2`, `-3` … where earlier runs have
@@ -36,9 +42,11 @@ def claim_run_folder(output_dir: Path, run_name: str) -> tuple[Path, Lock, str |
         for number in itertools.count(1):
             folder = wanted if number == 1 else output_dir / f"{run_name}-{number}"
             try:
+                if there := taken(folder.name):
+                    raise WarpTrainError(f"{there}: holds a run, which can be resumed")
                 lock = _claim(folder)
-            except WarpTrainError as taken:
-                notice = notice or str(taken)
+            except WarpTrainError as error:
+                notice = notice or str(error)
             else:
                 return folder, lock, notice and f"{notice}; this run goes to {folder}"
     except OSError as error:
@@ -85,12 +93,15 @@ def find_run_folder(output_dir: Path, run_name: str) -> Path | None:
 
 def run_folders(output_dir: Path, run_name: str) -> list[Path]:
     """`<run_name>` and its numbered successors, latest first."""
+    folders = output_dir.iterdir() if output_dir.is_dir() else ()
+    found = latest_first((path.name for path in folders if path.is_dir()), run_name)
+    return [output_dir / name for name in found]
+
+
+def latest_first(names: Iterable[str], run_name: str) -> list[str]:
+    """Those of `names` that are `<run_name>`, `<run_name>-2`, …, the highest number first."""
     numbered = re.compile(re.escape(run_name) + r"(?:-(\d+))?")
-    runs = {
-        int(match[1] or 1): folder
-        for folder in (output_dir.iterdir() if output_dir.is_dir() else ())
-        if (match := numbered.fullmatch(folder.name)) and folder.is_dir()
-    }
+    runs = {int(match[1] or 1): name for name in names if (match := numbered.fullmatch(name))}
     return [runs[number] for number in sorted(runs, reverse=True)]
 
 

@@ -3,15 +3,13 @@
 import logging
 from pathlib import Path
 
-import torch
-
 from warp_train.models import model_description, read_description
 from warp_train.runtime.errors import WarpTrainError
 from warp_train.runtime.links import followed
 from warp_train.training.checkpoints.folder import CheckpointError, have_vanished
 from warp_train.training.checkpoints.links import run_of
 from warp_train.training.checkpoints.saving import restore_checkpoint, save_checkpoint
-from warp_train.training.checkpoints.state import LossSums, RunPosition
+from warp_train.training.checkpoints.state import RunPosition
 from warp_train.training.run import Run
 from warp_train.training.run_folder import SUMMARY_FILE
 
@@ -82,6 +80,8 @@ def save(run: Run, *, best: bool = False, interrupted: bool = False) -> bool:
             run.run_dir,
             f"{run.run_dir}: its checkpoints have vanished; step {run.step} is saved again",
         )
+    if run.has_stepped or ends_here:  # a run that ends before its first step leaves nothing behind
+        run.pusher.note(run.run_dir, run.recipe.checkpoint.push_to)
     return True
 
 
@@ -109,7 +109,7 @@ def _write_checkpoint(run: Run, links: list[str]) -> None:
             stale_validations=run.stale_validations,
             world_size=run.accelerator.num_processes,
             global_batch=run.feed.global_batch,
-            unlogged=_unlogged(run),
+            unlogged=run.meter.unlogged(run.accelerator),
             wandb_run_id=run.wandb_run_id,
             recipe=run.recipe.model_dump(mode="json", by_alias=True),
         ),
@@ -117,12 +117,3 @@ def _write_checkpoint(run: Run, links: list[str]) -> None:
         links=links,  # type: ignore[arg-type]
         keep_last=run.recipe.checkpoint.keep_last,
     )
-
-
-def _unlogged(run: Run) -> LossSums:
-    """Collective: call on every rank."""
-    sums = run.meter.sums
-    if not sums:
-        return LossSums(steps=0, sums={})
-    means = run.accelerator.reduce(torch.stack(list(sums.values())), reduction="mean")
-    return LossSums(steps=run.meter.steps, sums=dict(zip(sums, means.tolist(), strict=True)))

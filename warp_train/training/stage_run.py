@@ -32,6 +32,7 @@ from warp_train.training.interrupts import Interrupts
 from warp_train.training.placing import placement
 from warp_train.training.proxy_hooks import ProxyHook
 from warp_train.training.registering import warn_of_bounds, with_registered_warps
+from warp_train.training.remote.pusher import Pusher
 from warp_train.training.report import (
     lineage,
     measure_stages,
@@ -60,6 +61,7 @@ def run_stage(
     resume_from: str | None,
     interrupts: Interrupts,
     wandb_run_id: str | None,
+    pusher: Pusher,
 ) -> int:
     """Trains one stage and returns the exit code. Collective: call on every rank.
 
@@ -95,6 +97,7 @@ def run_stage(
                 if accelerator.is_main_process:
                     warn_of_changes(recipe, run, resume)
             run.lock, run.wandb_run_id = placed.lock, wandb_run_id or run.wandb_run_id
+            run.pusher = pusher
             return _run(run, resume, interrupts)
         except BaseException:
             if placed.place is not None and not (run and run.has_stepped):
@@ -136,6 +139,7 @@ def _run(run: Run, resume: Path | None, interrupts: Interrupts) -> int:
     with run.disk.writing(run.run_dir / EVENTS_FOLDER):
         trackers.finish()
     accelerator.free_memory()
+    run.pusher.note(run.run_dir, recipe.checkpoint.push_to)
     if signal is not None and accelerator.is_main_process:
         tell(f"interrupted at step {run.step}; saved as {run.run_dir}/interrupted")
     return 0 if signal is None else 128 + signal

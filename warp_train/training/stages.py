@@ -19,6 +19,9 @@ from warp_train.training.feeding import Data, open_data
 from warp_train.training.given_run import given_run_id
 from warp_train.training.interrupts import Interrupts
 from warp_train.training.launch_environment import overruled, refuse_other_strategies
+from warp_train.training.remote.places import KEY, open_targets
+from warp_train.training.remote.pusher import Pusher
+from warp_train.training.remote.resuming import fetched, is_elsewhere
 from warp_train.training.stage_run import run_stage, validate_stage
 from warp_train.training.trackers import tracker_names
 from warp_train.weights import model_folder
@@ -31,7 +34,7 @@ class RunOptions:
     """Options of a run that are not part of the recipe."""
 
     resume_from: str | None = None
-    """`auto`, a run folder or a checkpoint folder."""
+    """`auto`, a run folder or a checkpoint folder, or the URL of one, or of where runs lie."""
     validate_only: bool = False
 
 
@@ -50,15 +53,37 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
             log.warning(note)
     data = [_preflight(stage, options) for stage in stages]
     wandb_run_id = given_run_id(stages[-1].tracking)
+    pusher = _open_pusher(recipe, stages, options)
+    resume_from = options.resume_from
+    if resume_from is not None and is_elsewhere(recipe, resume_from):
+        resume_from = fetched(recipe, resume_from)
+    # A warning must not break the progress bar.
+    with logging_redirect_tqdm(), Interrupts() as interrupts:
+        try:
+            code = _run(recipe, data, resume_from, options, interrupts, wandb_run_id, pusher)
+        finally:
+            with interrupts.waiting() as stopped:
+                pusher.finish(stopped)
+    return 128 + (interrupts.received or 0) if stopped() and code == 0 else code
+
+
+def _run(
+    recipe: Recipe | Chain,
+    data: list[Data],
+    resume_from: str | None,
+    options: RunOptions,
+    interrupts: Interrupts,
+    wandb_run_id: str | None,
+    pusher: Pusher,
+) -> int:
+    """Collective: call on every rank."""
     try:
-        # A warning must not break the progress bar.
-        with logging_redirect_tqdm(), Interrupts() as interrupts:
-            if options.validate_only:
-                number, stage = furthest(recipe)
-                return validate_stage(stage, data[number], options.resume_from, interrupts)
-            if isinstance(recipe, Chain):
-                return run_chain(recipe, data, options.resume_from, interrupts, wandb_run_id)
-            return run_stage(recipe, data[0], options.resume_from, interrupts, wandb_run_id)
+        if options.validate_only:
+            number, stage = furthest(recipe)
+            return validate_stage(stage, data[number], resume_from, interrupts)
+        if isinstance(recipe, Chain):
+            return run_chain(recipe, data, resume_from, interrupts, wandb_run_id, pusher)
+        return run_stage(recipe, data[0], resume_from, interrupts, wandb_run_id, pusher)
     except RuntimeError as error:
         if _lost_touch(error):
             reason = str(error).partition("\n")[0]
@@ -73,6 +98,29 @@ def run(recipe: Recipe | Chain, options: RunOptions) -> int:
             PartialState().destroy_process_group()
 
 
+def _open_pusher(recipe: Recipe | Chain, stages: tuple[Recipe, ...], options: RunOptions) -> Pusher:
+    """The copier of the main process; that of the others copies nothing.
+
+    Raises:
+        WarpTrainError: a place cannot be written to, the stages of a chain have several, or weights
+            elsewhere are only to be measured.
+    """
+    texts = {stage.checkpoint.push_to for stage in stages}
+    if len(texts) > 1:
+        raise WarpTrainError(
+            f"{KEY}: the stages of {recipe.run_name} have different places "
+            f"({', '.join(sorted(map(str, texts)))}): a chain has one, for all of its stages"
+        )
+    if options.validate_only:
+        if is_elsewhere(recipe, options.resume_from):
+            raise WarpTrainError(
+                f"{options.resume_from}: weights are measured on a disk of this machine: copy the "
+                "run, or resume it"
+            )
+        return Pusher()
+    return Pusher(open_targets(texts, recipe.output_dir) if rank() == 0 else {})
+
+
 def _lost_touch(error: RuntimeError) -> bool:
     """Whether a collective operation failed because another process is gone."""
     if not PartialState._shared_state or PartialState().num_processes == 1:
@@ -84,10 +132,11 @@ def _lost_touch(error: RuntimeError) -> bool:
 def _preflight(recipe: Recipe, options: RunOptions) -> Data:
     tracker_names(recipe.tracking)
     # A run that is resumed no longer needs what it started from.
-    if options.resume_from is None and recipe.init_from is not None:
+    resume_from = options.resume_from
+    if resume_from is None and recipe.init_from is not None:
         _require_checkpoint("init_from", recipe.init_from, recipe.output_dir)
-    elif options.resume_from not in (None, "auto"):
-        _require_checkpoint("--resume-from", str(options.resume_from), recipe.output_dir)
+    elif resume_from not in (None, "auto") and not is_elsewhere(recipe, resume_from):
+        _require_checkpoint("--resume-from", str(resume_from), recipe.output_dir)
     return open_data(recipe)
 
 

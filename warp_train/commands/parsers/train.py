@@ -20,6 +20,7 @@ examples:
   warp-train train recipes/stage2_hybrid.yaml --init-from outputs/runs/stage1_param_only
   warp-train train recipes/three_stages.yaml --run-name night train.batch_size=32
   warp-train train recipes/stage1_param_only.yaml --resume-from auto
+  warp-train train RECIPE checkpoint.push_to=s3://bucket/runs --resume-from s3://bucket/runs
   accelerate launch --config_file launch/multi_gpu.yaml -m warp_train train RECIPE
 """
 
@@ -33,7 +34,9 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
         _EXAMPLES,
         environment=PASSIVE_OPENMP,
     )
-    add_recipe(parser, "[--init-from P] [--resume-from P|auto] [--validate-only] [--run-name N]")
+    add_recipe(
+        parser, "[--init-from P] [--resume-from P|URL|auto] [--validate-only] [--run-name N]"
+    )
     parser.add_argument(
         "--init-from",
         metavar="P",
@@ -42,9 +45,10 @@ def add_parser(commands: Subparsers[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--resume-from",
-        metavar="P|auto",
+        metavar="P|URL|auto",
         type=place,
-        help="continue this run or checkpoint where it stopped; auto: the run of this recipe",
+        help="continue this run or checkpoint where it stopped; auto: the run of this recipe; a "
+        "URL, such as that of checkpoint.push_to: the run that lies there, which is fetched",
     )
     parser.add_argument(
         "--validate-only",

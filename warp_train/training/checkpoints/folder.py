@@ -56,6 +56,8 @@ from warp_train.training.disk import free_bytes, is_gone, is_there, refusal
 
 log = logging.getLogger("warp_train")
 
+STAGING = ".push"
+"""What is being copied elsewhere, within the run folder; see `remote.staging`."""
 RAW_FILE = "raw.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 _STEP = re.compile(r"step-(\d{9,18})")
@@ -93,7 +95,7 @@ def find_checkpoint(path: Path, prefer: Literal["best", "last"]) -> Path:
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """The complete checkpoint of the highest step; damaged and unfinished ones are skipped."""
-    return next((place.resolve() for place in _newest_first(run_dir) if _is_complete(place)), None)
+    return next((place.resolve() for place in _newest_first(run_dir) if is_complete(place)), None)
 
 
 def find_start(init_from: Path, run_dir: Path) -> Path:
@@ -170,7 +172,8 @@ def clean_interrupted_writes(run_dir: Path) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.rename(original)
-    for leftover in (run_dir / "checkpoints").glob(f"{INCOMING}*"):
+    staged = [run_dir / STAGING] if (run_dir / STAGING).is_dir() else []
+    for leftover in (*(run_dir / "checkpoints").glob(f"{INCOMING}*"), *staged):
         shutil.rmtree(leftover)
 
 
@@ -197,7 +200,7 @@ def write_folder(
         for name, content in texts.items():
             write_atomically(incoming / name, json.dumps(content, indent=2, allow_nan=False) + "\n")
         fsync_path(incoming)
-        _move_into_place(incoming, folder)
+        move_into_place(incoming, folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(incoming, ignore_errors=True)
         raise CheckpointError(_why_not_written(folder, files, error)) from error
@@ -216,7 +219,7 @@ def _why_not_written(
     )
 
 
-def _move_into_place(incoming: Path, folder: Path) -> None:
+def move_into_place(incoming: Path, folder: Path) -> None:
     """Replaces `folder`; the old one is renamed first (it cannot be overwritten), and restored on
     failure."""
     aside = folder.with_name(REPLACED + folder.name)
@@ -249,7 +252,8 @@ def point_links(run_dir: Path, folder: Path, links: Collection[Link]) -> None:
         raise CheckpointError(f"{run_dir}: cannot point a link at {folder} ({error})") from error
 
 
-def _is_complete(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint has all of its files, each of the size that its header states."""
     try:
         processes = read_trainer_state(folder).world_size
         found = {path.name for path in folder.iterdir()}

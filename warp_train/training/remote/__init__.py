@@ -1,0 +1,1 @@
+"""Runs elsewhere: copied there while they train (`checkpoint.push_to`), and fetched to resume."""
