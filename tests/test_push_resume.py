@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -24,6 +25,8 @@ from runs_helpers import (
 from s3_server import s3_server
 from training_server import Server
 
+from warp_train.training import engine
+from warp_train.training.run import Run
 from warp_train.training.run_state import save
 
 STAGE = STAGES[0]
@@ -268,5 +271,13 @@ def test_a_prolonged_run_is_not_finished_there_before_it_ends(
     assert train(STAGE, run.parent, *few, *longer) == 0
     (place / STAGE / "summary.json").unlink()  # as if killed before it was copied
     there = ("train.max_steps=5", "--resume-from", f"file://{place}")
+    finished: list[bool] = []
+
+    def watched(run: Run, *more: Any) -> int | None:
+        finished.append((run.run_dir / "summary.json").exists())
+        return engine.train(run, *more)
+
+    monkeypatch.setattr("warp_train.training.stage_run.train", watched)
     assert train(STAGE, older.parent, *few, *there) == 0
+    assert finished == [False]
     assert [step for step, _ in losses(older)] == [1, 2, 3, 4, 5]
