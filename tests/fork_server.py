@@ -4,7 +4,8 @@ A request is `{"argv": [...], "env": {...}, "cwd": ..., "before": ...}`, one pro
 names a function as `module:function` to call first, or is null. Answers with a JSON list
 of process ids, and with one of exit statuses once all have ended. Each is a process of its own that
 may be killed; its output goes to the file that the environment variable LOG names. One that leaves
-its process group open ends with status `GROUP_LEFT_OPEN`, whatever else it did.
+its process group open ends with status `GROUP_LEFT_OPEN`, whatever else it did. The line `end` ends
+the server.
 """
 
 import importlib
@@ -41,7 +42,9 @@ if __name__ == "__main__":
     import warp_train.cli
     import warp_train.training.stages
 
-    for line in sys.stdin:
+    for line in iter(sys.stdin.readline, "end\n"):
+        if not line:
+            break
         pids = []
         for request in json.loads(line):
             pid = os.fork()

@@ -99,6 +99,8 @@ class Server:
 
     def close(self) -> None:
         assert self.process.stdin is not None
+        # A loading process of a run in the test's own process may hold the pipe open as well.
+        self.process.stdin.write("end\n")
         self.process.stdin.close()
         self.process.wait(timeout=30)
 
