@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import fsspec
+from s3fs import S3FileSystem
 
 
 @contextmanager
@@ -35,9 +36,11 @@ def s3_server(bucket: str) -> Iterator[dict[str, str]]:
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update(environment)
         try:
-            fsspec.filesystem("s3", skip_instance_cache=True).mkdir(bucket)
+            S3FileSystem.clear_instance_cache()  # of a server before this one
+            fsspec.filesystem("s3").mkdir(bucket)
             yield environment
         finally:
+            S3FileSystem.clear_instance_cache()
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]

@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from runs_helpers import ENVIRONMENT, command
+from runs_helpers import arguments
+from training_server import Server
 
 from warp_train.training.tracker_kinds import KINDS
 
@@ -28,12 +28,15 @@ def recorded_id(run: Path) -> str:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_chain_records_its_weights_and_their_lineage(kept: bool, tmp_path: Path) -> None:
+def test_a_chain_records_its_weights_and_their_lineage(
+    kept: bool, server: Server, tmp_path: Path
+) -> None:
     (tmp_path / "night.yaml").write_text(f"stages: [{', '.join(STAGES)}]\n")
     more = (*FEW, *(() if kept else ("tracking.artifacts=false",)))
-    environment = {**ENVIRONMENT, "WANDB_SILENT": "true", "HOME": str(tmp_path / "home")}
-    training = command(str(tmp_path / "night.yaml"), tmp_path / "runs", *more)
-    subprocess.run(training, env=environment, check=True, capture_output=True)
+    environment = {"WANDB_SILENT": "true", "HOME": str(tmp_path / "home")}
+    training = arguments(str(tmp_path / "night.yaml"), tmp_path / "runs", *more)
+    server.start(*training, env=environment)
+    assert server.exit_status() == 0, server.printed()
     first, second = (tmp_path / "runs" / f"night-{stage}" for stage in STAGES)
     for run in (first, second):
         sent = offline_run(run)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Server:
     def __init__(self, log: Path) -> None:
         self.log = log
         self._pids: list[int] = []
+        self._running = False
+        """Whether the end of what was started last has not been asked for yet."""
         self._logged_before = 0
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "fork_server.py")],
@@ -68,12 +71,14 @@ class Server:
         return self._start([request])[0]
 
     def _start(self, requests: list[dict[str, Any]]) -> list[int]:
+        if self._running:  # left behind by a test that has failed
+            self._kill()
         self._logged_before = self.log.stat().st_size if self.log.exists() else 0
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(requests) + "\n")
         self.process.stdin.flush()
         pids: list[int] = self._answer()
-        self._pids = pids
+        self._pids, self._running = pids, True
         return pids
 
     def have_ended(self, within_s: float = 0) -> bool:
@@ -87,11 +92,17 @@ class Server:
     def exit_statuses(self) -> list[int]:
         """Waits for all started ranks; those that do not end are killed, and the test fails."""
         if self.have_ended(PATIENCE_S):
+            self._running = False
             return self._answer()
-        for pid in self._pids:
-            os.kill(pid, signal.SIGKILL)  # a child of the server, which still waits for it
-        self._answer()
+        self._kill()
         raise AssertionError(f"not ended after {PATIENCE_S} s: {self.log.read_text()[-2000:]}")
+
+    def _kill(self) -> None:
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # a child of the server, which still waits for it
+        self._answer()
+        self._running = False
 
     def printed(self) -> str:
         """The output of what was started last."""
@@ -99,6 +110,8 @@ class Server:
 
     def close(self) -> None:
         assert self.process.stdin is not None
+        if self._running:
+            self._kill()
         # A loading process of a run in the test's own process may hold the pipe open as well.
         self.process.stdin.write("end\n")
         self.process.stdin.close()
