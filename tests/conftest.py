@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Server]":
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=30, help="kills of tests/test_faults.py")
+    parser.addoption("--kills", type=int, default=20, help="kills of tests/test_faults.py")
     parser.addoption("--kill-seed", type=int, default=0, help="their instants")
     parser.addoption("--fuzz", type=int, default=60, help="mutants of each photo format")
     parser.addoption("--fuzz-seed", type=int, default=0, help="their mutations")

@@ -59,7 +59,7 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
 def test_a_signal_leaves_a_checkpoint_that_resumes(
     number: signal.Signals, code: int, server: Server, tmp_path: Path
 ) -> None:
-    stage, more = "stage1_param_only", ("data.train_samples=240",)
+    stage, more = "stage1_param_only", ("data.train_samples=140",)
     process = server.start(*arguments(stage, tmp_path / "b", *more, "data.workers=1"))
     broken = tmp_path / "b" / stage
     log = broken / "metrics.jsonl"
@@ -82,8 +82,8 @@ def test_a_signal_leaves_a_checkpoint_that_resumes(
 def test_two_processes_train_like_one(
     stage: str, weight: float, server: Server, tmp_path: Path
 ) -> None:
-    # An epoch of 93 is eleven global batches of 8, and a rest of five that none may take.
-    more = ("train.max_steps=28", "train.grad_accum_steps=2", "data.train_samples=93")
+    # An epoch of 45 is five global batches of 8, and a rest of five that none may take.
+    more = ("train.max_steps=13", "train.grad_accum_steps=2", "data.train_samples=45")
     more = (*more, "train.epochs=3", "validate.every_epochs=3")
     # Without its loss the uncertainty has no gradients for the processes to exchange.
     more = (*more, f"loss.uncertainty_weight={weight}")
