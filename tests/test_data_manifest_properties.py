@@ -15,7 +15,7 @@ from warp_train.geometry import PARAM_NAMES
 from warp_train.runtime.errors import WarpTrainError
 
 relaxed = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 CSV = (
     "image_id,input,target,group,split,k1,k2,k3,p1,p2,dcx,dcy,s,tier\r\n"

@@ -43,6 +43,7 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(
     stage: str, more: tuple[str, ...], tmp_path: Path
 ) -> None:
     more = (*more, "checkpoint.every_steps=3", "validate.every_steps=10", "train.epochs=2")
+    more = (*more, "data.train_samples=48")
     assert train(stage, tmp_path / "a", *more) == 0
     whole, broken = tmp_path / "a" / stage, tmp_path / "b" / stage
     as_if_killed_after(whole, 6, broken)
@@ -137,8 +138,8 @@ def chain(tmp_path: Path) -> Path:
 def test_a_chain_trains_skips_resumes_and_does_not_mix_recipes(
     chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    runs = tmp_path / "runs"
-    assert train(str(chain), runs) == 0
+    runs, few = tmp_path / "runs", "data.train_samples=32"
+    assert train(str(chain), runs, few) == 0
     table = capsys.readouterr().out
     assert table.count("fixed warp") > 3
     summary = json.loads((runs / "small" / "summary.json").read_text())
@@ -156,9 +157,9 @@ def test_a_chain_trains_skips_resumes_and_does_not_mix_recipes(
     weights = runs / "small-stage1_param_only" / "last" / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
     (runs / "small-stage3_finetune" / "summary.json").unlink()
-    assert train(str(chain), runs) == 0  # two finished stages, one that lacks its end
+    assert train(str(chain), runs, few) == 0  # two finished stages, one that lacks its end
     assert weights.stat().st_mtime_ns == stamp
-    assert train(str(chain), runs, "seed=1") == 0
+    assert train(str(chain), runs, few, "seed=1") == 0
     assert (runs / "small-2-stage3_finetune" / "summary.json").exists()
     assert weights.stat().st_mtime_ns == stamp
     pickles = [p for p in tmp_path.rglob("*") if p.suffix in {".pt", ".bin", ".pkl", ".pth"}]
