@@ -23,7 +23,7 @@ from runs_helpers import (
 from training_server import Server
 
 STAGE = "stage1_param_only"
-MORE = ("data.train_samples=160", "checkpoint.every_steps=4", "validate.every_steps=1000")
+MORE = ("data.train_samples=104", "checkpoint.every_steps=4", "validate.every_steps=1000")
 LAUNCH = (
     *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"),
     *("--config_file", f"{ROOT}/launch/cpu_2proc.yaml"),

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -142,26 +141,25 @@ def test_an_outage_is_one_warning_and_is_survived(
 
 
 def test_training_ends_while_a_copy_hangs_and_then_waits_for_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     OddFileSystem.begin(is_open=False)
     there, run = tmp_path / "there" / STAGE, tmp_path / "here" / STAGE
-    was_there: list[bool] = []
+    told: list[str] = []
 
-    def open_at_the_end() -> None:
-        wait_until((run / "summary.json").exists)
-        was_there.append((there / "last").exists())
-        OddFileSystem.gate.set()
+    def open_when_the_wait_begins(line: str) -> None:
+        told.append(line)
+        if line.startswith("copying"):
+            assert (run / "summary.json").exists()
+            assert not (there / "last").exists()
+            OddFileSystem.gate.set()
 
-    helper = threading.Thread(target=open_at_the_end)
-    helper.start()
+    monkeypatch.setattr("warp_train.training.remote.pusher.tell", open_when_the_wait_begins)
     push = f"{KEY}=odd://{tmp_path}/there"
     assert train(STAGE, tmp_path / "here", *SMALL, "checkpoint.every_steps=1", push) == 0
-    helper.join()
-    assert was_there == [False]
     assert [row["step"] for row in metrics(run)] == [1, 2, 3, 4, 5, 6]
-    printed = capsys.readouterr().err
-    assert f"copying {run} (step-000000006) to odd://{there}" in printed
+    assert told[0].startswith(f"copying {run} (step-000000006) to odd://{there}")
+    assert told[1:] == [f"copied to odd://{there}"]
     assert named(there, "last") == 6
     assert (there / "summary.json").read_bytes() == (run / "summary.json").read_bytes()
     assert list(tmp_path.rglob(".*")) == []
@@ -195,21 +193,18 @@ def _refuse(*arguments: object, **more: object) -> None:
 
 
 def test_a_signal_ends_the_wait_for_a_copy_that_hangs(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     OddFileSystem.begin(is_open=False)
     here, url = tmp_path / "here", f"odd://{tmp_path}/there"
 
-    def interrupt() -> None:
-        wait_until((here / STAGE / "summary.json").exists)
-        time.sleep(0.3)
+    def interrupt_the_wait(line: str) -> None:
+        assert line.startswith("copying")
         os.kill(os.getpid(), signal.SIGTERM)
 
-    helper = threading.Thread(target=interrupt)
-    helper.start()
+    monkeypatch.setattr("warp_train.training.remote.pusher.tell", interrupt_the_wait)
     assert train(STAGE, here, *SMALL, f"{KEY}={url}") == 128 + signal.SIGTERM
     OddFileSystem.gate.set()
-    helper.join()
     assert f"{here}/{STAGE} (step-000000006) is not completely copied to {url}" in caplog.text
     assert (here / STAGE / "summary.json").exists()
     assert list(here.rglob(".*")) == []
